@@ -1,0 +1,117 @@
+//! One real Kafka 4.3.1 for a whole process, whatever the machine has, in this order: the brokers in
+//! `PELTON_TEST_BROKERS`; a container, where a Docker engine answers and has (or can pull) an image; a JVM with Apache
+//! Kafka's own jars. `PELTON_TEST_ENGINE` = `docker` or `jvm` forces one. None of them is an error, never a skip.
+//!
+//! A broker that was started here ends with the process: by `atexit`, and the JVM also when the process is killed.
+
+mod container;
+mod jvm;
+
+use crate::kafka;
+use anyhow::{Context, Result, bail};
+use std::net::TcpListener;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// A broker that answers.
+#[derive(Debug)]
+pub struct Broker {
+    /// `host:port`.
+    pub bootstrap: String,
+    /// For people: what was started.
+    pub description: String,
+}
+
+/// What to start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Engine {
+    Docker,
+    Jvm,
+}
+
+/// The process's broker; started by the first caller.
+///
+/// # Panics
+/// When no broker can be had: a test without a broker must fail.
+pub fn shared() -> &'static Broker {
+    static BROKER: OnceLock<Broker> = OnceLock::new();
+    BROKER.get_or_init(|| {
+        let broker = start().unwrap_or_else(|e| panic!("no Kafka broker can be had: {e:#}"));
+        eprintln!("Kafka: {} at {}", broker.description, broker.bootstrap);
+        broker
+    })
+}
+
+/// Starts a broker, or finds the one that is given. Returns when it has answered.
+pub fn start() -> Result<Broker> {
+    if let Ok(bootstrap) = std::env::var("PELTON_TEST_BROKERS") {
+        answers(&bootstrap, Duration::from_secs(30))?;
+        return Ok(Broker { bootstrap, description: "given by PELTON_TEST_BROKERS".into() });
+    }
+    match std::env::var("PELTON_TEST_ENGINE").as_deref() {
+        Ok("docker") => container::start(),
+        Ok("jvm") => jvm::start(),
+        Ok(other) => bail!("PELTON_TEST_ENGINE is `{other}`: it can be `docker` or `jvm`"),
+        Err(_) => match container::start() {
+            Ok(broker) => Ok(broker),
+            Err(no_docker) => jvm::start().with_context(|| format!("no container either: {no_docker:#}")),
+        },
+    }
+}
+
+/// A port for a broker, below the ephemeral range: on a port inside it a client that retries while the broker is down
+/// can connect to itself.
+fn free_port() -> Result<u16> {
+    let seed = std::process::id() as u16 ^ (Instant::now().elapsed().subsec_nanos() as u16);
+    (0..2000)
+        .map(|i| 20_000 + (seed.wrapping_mul(31).wrapping_add(i * 7)) % 12_000)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .context("no free port between 20000 and 32000")
+}
+
+/// `server.properties` of a single node that is broker and controller.
+fn properties(listen: &str, advertised: &str, controller: &str, data: &str) -> String {
+    format!(
+        "process.roles=broker,controller\n\
+         node.id=1\n\
+         controller.quorum.voters=1@{controller}\n\
+         listeners=PLAINTEXT://{listen},CONTROLLER://{controller}\n\
+         advertised.listeners=PLAINTEXT://{advertised}\n\
+         controller.listener.names=CONTROLLER\n\
+         inter.broker.listener.name=PLAINTEXT\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+         log.dirs={data}\n\
+         offsets.topic.replication.factor=1\n\
+         offsets.topic.num.partitions=4\n\
+         transaction.state.log.replication.factor=1\n\
+         transaction.state.log.min.isr=1\n\
+         transaction.state.log.num.partitions=4\n\
+         share.coordinator.state.topic.replication.factor=1\n\
+         share.coordinator.state.topic.min.isr=1\n\
+         min.insync.replicas=1\n\
+         group.initial.rebalance.delay.ms=0\n\
+         group.min.session.timeout.ms=1000\n\
+         transaction.abort.timed.out.transaction.cleanup.interval.ms=1000\n\
+         auto.create.topics.enable=false\n\
+         num.network.threads=2\n\
+         num.io.threads=4\n\
+         num.recovery.threads.per.data.dir=1\n\
+         log.cleaner.dedupe.buffer.size=10485760\n"
+    )
+}
+
+const CLUSTER_ID: &str = "4L6g3nShT-eMCtK--X86sw";
+
+/// Waits until a broker answers and has a controller.
+fn answers(bootstrap: &str, limit: Duration) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match kafka::probe(bootstrap) {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() >= deadline => {
+                return Err(error.context(format!("the broker at {bootstrap} did not answer within {limit:?}")));
+            }
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The other side of the tests: topics, producers and readers that know nothing of Pelton. Readers are read_committed and
+//! outside of any group, so that they see what anybody downstream would see.
+
+use anyhow::{Context, Result, bail};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaErrorCode;
+use std::time::{Duration, Instant};
+
+/// A record as written or read by the other side.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Record {
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp_ms: Option<i64>,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Record {
+    pub fn text(&self) -> String {
+        self.value.as_deref().map_or_else(String::new, |v| String::from_utf8_lossy(v).into_owned())
+    }
+
+    /// The last header of this name, as text.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let (_, value) = self.headers.iter().rev().find(|(key, _)| key == name)?;
+        value.as_deref().map(|v| String::from_utf8_lossy(v).into_owned())
+    }
+}
+
+fn client(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("log_level", "2");
+    config
+}
+
+/// Does a broker answer, with a controller behind it?
+pub(crate) fn probe(bootstrap: &str) -> Result<()> {
+    let consumer: BaseConsumer = client(bootstrap).create()?;
+    let metadata = consumer.fetch_metadata(None, Duration::from_secs(2))?;
+    if metadata.brokers().is_empty() {
+        bail!("no broker is registered yet");
+    }
+    Ok(())
+}
+
+/// Makes topics and waits until they can be used.
+pub fn create_topics(bootstrap: &str, topics: &[(&str, i32)]) -> Result<()> {
+    create_topics_with(bootstrap, topics, &[])
+}
+
+/// The same, with topic configuration.
+pub fn create_topics_with(bootstrap: &str, topics: &[(&str, i32)], config: &[(&str, &str)]) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create()?;
+    let new: Vec<NewTopic<'_>> = topics
+        .iter()
+        .map(|(name, partitions)| {
+            let topic = NewTopic::new(name, *partitions, TopicReplication::Fixed(1));
+            config.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
+        })
+        .collect();
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    for result in runtime.block_on(admin.create_topics(&new, &options))? {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => bail!("topic {topic}: {code}"),
+        }
+    }
+    let consumer: BaseConsumer = client(bootstrap).create()?;
+    for (name, partitions) in topics {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let metadata = consumer.fetch_metadata(Some(name), Duration::from_secs(5))?;
+            let ready = metadata.topics().first().is_some_and(|t| {
+                t.partitions().len() == *partitions as usize && t.partitions().iter().all(|p| p.leader() >= 0)
+            });
+            if ready {
+                break;
+            }
+            if Instant::now() > deadline {
+                bail!("topic {name} has no leaders");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes records and waits for all acknowledgements. A negative partition: by librdkafka's murmur2 of the key.
+pub fn produce(bootstrap: &str, topic: &str, codec: &str, records: &[Record]) -> Result<()> {
+    let producer: BaseProducer = client(bootstrap)
+        .set("enable.idempotence", "true")
+        .set("compression.codec", codec)
+        .set("partitioner", "murmur2_random")
+        .set("linger.ms", "5")
+        .set("queue.buffering.max.messages", "1000000")
+        .create()?;
+    for record in records {
+        let headers = record
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: value.as_deref() }));
+        let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).headers(headers);
+        message.key = record.key.as_deref();
+        message.payload = record.value.as_deref();
+        message.timestamp = record.timestamp_ms;
+        message.partition = (record.partition >= 0).then_some(record.partition);
+        producer.send(message).map_err(|(error, _)| error).context("produce")?;
+    }
+    producer.flush(Duration::from_secs(120)).context("flush")?;
+    Ok(())
+}
+
+/// Reads a topic from its beginning, read_committed, without a group.
+pub struct Reader {
+    consumer: BaseConsumer,
+    pub records: Vec<Record>,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reader({} records)", self.records.len())
+    }
+}
+
+impl Reader {
+    pub fn new(bootstrap: &str, topic: &str) -> Result<Self> {
+        let consumer: BaseConsumer = client(bootstrap)
+            .set("group.id", "reader")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_committed")
+            .set("auto.offset.reset", "earliest")
+            .set("fetch.wait.max.ms", "50")
+            .create()?;
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(30))?;
+        let mut all = TopicPartitionList::new();
+        for partition in metadata.topics().first().context("no such topic")?.partitions() {
+            all.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+        }
+        consumer.assign(&all)?;
+        Ok(Reader { consumer, records: Vec::new() })
+    }
+
+    /// Takes what is there, waiting up to `wait` for the first record. Returns how many came.
+    pub fn poll(&mut self, wait: Duration) -> Result<usize> {
+        let before = self.records.len();
+        let mut wait = wait;
+        while let Some(message) = self.consumer.poll(wait) {
+            let message = message?;
+            let headers = message.headers().map_or_else(Vec::new, |headers| {
+                headers.iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect()
+            });
+            self.records.push(Record {
+                partition: message.partition(),
+                offset: message.offset(),
+                timestamp_ms: message.timestamp().to_millis(),
+                key: message.key().map(<[u8]>::to_vec),
+                value: message.payload().map(<[u8]>::to_vec),
+                headers,
+            });
+            wait = Duration::ZERO;
+        }
+        Ok(self.records.len() - before)
+    }
+
+    /// Reads until there are `count` records, and a little longer to see whether there are more.
+    ///
+    /// # Panics
+    /// When they do not come within `limit`.
+    pub fn read(&mut self, count: usize, limit: Duration) -> &[Record] {
+        let deadline = Instant::now() + limit;
+        while self.records.len() < count {
+            self.poll(Duration::from_millis(200)).expect("the reader works");
+            assert!(Instant::now() < deadline, "{} of {count} records within {limit:?}", self.records.len());
+        }
+        // A duplicate would come in the same or the next fetch.
+        while self.poll(Duration::from_millis(500)).expect("the reader works") > 0 {}
+        &self.records
+    }
+}
+
+/// The group's committed position of each partition of `topic`; -1 where there is none.
+pub fn committed(bootstrap: &str, group: &str, topic: &str, partitions: i32) -> Result<Vec<i64>> {
+    let consumer: BaseConsumer = client(bootstrap).set("group.id", group).create()?;
+    let mut list = TopicPartitionList::new();
+    (0..partitions).for_each(|p| {
+        list.add_partition(topic, p);
+    });
+    let found = consumer.committed_offsets(list, Duration::from_secs(20))?;
+    Ok((0..partitions)
+        .map(|p| match found.find_partition(topic, p).map(|e| e.offset()) {
+            Some(Offset::Offset(offset)) => offset,
+            _ => -1,
+        })
+        .collect())
+}

@@ -1,0 +1,139 @@
+//! The `pelton` process as an operator runs it: a configuration file, a process, signals, an exit code, a log.
+
+use crate::eventually;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// A running process. Killed when dropped.
+#[derive(Debug)]
+pub struct Pelton {
+    child: Child,
+    log: PathBuf,
+    // Holds configuration and log as long as the process.
+    _home: tempfile::TempDir,
+}
+
+/// The binary under test: `PELTON_BIN`, else built now.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn binary() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            if let Some(given) = std::env::var_os("PELTON_BIN") {
+                return PathBuf::from(given);
+            }
+            let status = Command::new("cargo")
+                .current_dir(crate::root())
+                .args(["build", "--quiet", "-p", "pelton"])
+                .status()
+                .expect("cargo runs");
+            assert!(status.success(), "pelton does not build");
+            crate::cache().join("debug/pelton")
+        })
+        .clone()
+}
+
+impl Pelton {
+    /// Starts `pelton run` with this configuration, as instance `instance`.
+    pub fn start(config: &str, instance: &str) -> Self {
+        Self::start_with(config, instance, &[])
+    }
+
+    pub fn start_with(config: &str, instance: &str, args: &[&str]) -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let file = home.path().join("config.yaml");
+        fs::write(&file, config).expect("the configuration is written");
+        let log = home.path().join("pelton.log");
+        let out = File::create(&log).expect("a log file");
+        let mut command = Command::new(binary());
+        command
+            .args(["run", "-c"])
+            .arg(&file)
+            .args(args)
+            .env("PELTON_INSTANCE", instance)
+            .env("PELTON_LOG", std::env::var("PELTON_TEST_LOG").unwrap_or_else(|_| "info".into()))
+            .env("XDG_CACHE_HOME", cache_dir())
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().expect("a second handle"))
+            .stderr(out);
+        // SAFETY: prctl is async-signal-safe and changes only the child.
+        #[allow(unsafe_code, reason = "PR_SET_PDEATHSIG has no safe wrapper in std")]
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        Pelton { child: command.spawn().expect("pelton starts"), log, _home: home }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: a process that this struct started and has not waited for.
+        #[allow(unsafe_code, reason = "std can only kill")]
+        unsafe {
+            libc::kill(self.child.id() as i32, signal);
+        }
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits for the end.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let log = self.log.clone();
+        eventually(&format!("pelton ends; log:\n{}", tail(&log)), limit, || self.child.try_wait().ok().flatten())
+    }
+
+    /// SIGTERM and wait; the exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.signal(libc::SIGTERM);
+        self.wait(Duration::from_secs(90)).code()
+    }
+
+    /// # Panics
+    /// When the process has ended.
+    pub fn assert_running(&mut self) {
+        if let Ok(Some(status)) = self.child.try_wait() {
+            panic!("pelton ended with {status}; log:\n{}", self.log());
+        }
+    }
+}
+
+impl Drop for Pelton {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of pelton {} ---\n{}", self.child.id(), tail(&self.log));
+        }
+        self.kill();
+    }
+}
+
+/// Compiled modules are shared by all tests of a machine, as they are by all processes of an operator.
+fn cache_dir() -> PathBuf {
+    let dir = crate::cache().join("test-cache");
+    let _ = fs::create_dir_all(&dir);
+    dir
+}
+
+fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}

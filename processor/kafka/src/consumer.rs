@@ -1,0 +1,535 @@
+//! The group member of one worker: reads into queues of its own (one per lane) and serves rebalances on the thread that
+//! polls it, so that a revocation can finish open transactions before it returns (I6).
+//!
+//! Two librdkafka facts shape this file. Partition queues must be forwarded to our queues *before* the assignment takes
+//! effect, else records appear on the consumer's main queue. And the main queue must be served with the rebalance callback
+//! installed: without one librdkafka drops the assignment by itself.
+
+use crate::batch::Batch;
+use crate::client::{Client, Queue, on_error};
+use crate::error::{ClientError, TxnError, call_error, check, name_of, text_of};
+use crate::group::{GroupMetadata, NotAMember};
+use crate::position::{PartitionProgress, Position, TopicPartition};
+use crate::properties::Properties;
+use crate::wake::Wake;
+use rdkafka_sys as sys;
+use std::cell::{Cell, RefCell};
+use std::ffi::{CStr, CString, c_void};
+use std::ptr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use sys::rd_kafka_resp_err_t as Code;
+
+/// Where to begin with a partition for which the group has no committed position.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    Earliest,
+    Latest,
+}
+
+/// What happens to the assignment. Called on the polling thread, from inside [`Consumer::poll`] and [`Consumer::close`].
+pub trait RebalanceHandler {
+    /// New partitions. Answers with the lane of each, in the same order.
+    fn assigned(&mut self, partitions: &[TopicPartition]) -> Vec<usize>;
+    /// Partitions go. When this returns, none of them has open work of ours that could still commit. `lost`: somebody
+    /// else may own them already, so nothing may be committed for them.
+    fn revoked(&mut self, partitions: &[TopicPartition], lost: bool);
+}
+
+/// The consumer cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsumerError {
+    #[error("fatal consumer error {name}: {text}")]
+    Fatal { name: String, text: String },
+    #[error("a rebalance failed: {0}")]
+    Rebalance(#[source] TxnError),
+    #[error("a record arrived on the main queue: partitions are not forwarded")]
+    MainQueue,
+}
+
+/// One group member. Used by the thread that made it, but for [`Consumer::committed`] and [`Consumer::commit`], which
+/// lane threads may call.
+#[derive(Debug)]
+pub struct Consumer {
+    // Dropped in this order: queues before their client, what callbacks point at after it.
+    lanes: Vec<Queue>,
+    client: Client,
+    /// Boxed: librdkafka keeps its address.
+    shared: Box<Shared>,
+    topics: Vec<Arc<str>>,
+    /// librdkafka's topic object -> index in `topics`; emptied at each rebalance, when the objects may change.
+    known: RefCell<Vec<(*mut sys::rd_kafka_topic_t, u32)>>,
+    scratch: RefCell<Vec<*mut sys::rd_kafka_message_t>>,
+}
+
+// SAFETY: `known`, `scratch` and `shared` are touched only by the owning thread: by `fetch`, `poll` and `close` and the
+// callbacks inside the latter two. The other methods use the client handle, which is thread-safe.
+unsafe impl Send for Consumer {}
+// SAFETY: as above; `poll`, `fetch` and `close` say that they belong to one thread.
+unsafe impl Sync for Consumer {}
+
+/// What the rebalance callback needs; its address is the callback's opaque pointer.
+struct Shared {
+    handler: Cell<Option<*mut dyn RebalanceHandler>>,
+    /// A callback ran since this was last looked at.
+    rebalanced: Cell<bool>,
+    error: RefCell<Option<TxnError>>,
+    lanes: Vec<*mut sys::rd_kafka_queue_t>,
+    topics: Vec<Arc<str>>,
+    starts: Vec<Start>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("topics", &self.topics).finish_non_exhaustive()
+    }
+}
+
+impl Consumer {
+    /// Makes the member and subscribes. `topics` are in the order of [`crate::Message::topic`]; `wake` is notified
+    /// whenever one of the queues gets something.
+    pub fn new(
+        properties: &Properties,
+        topics: &[(Arc<str>, Start)],
+        lanes: usize,
+        wake: &Arc<Wake>,
+    ) -> Result<Self, ClientError> {
+        let names: Vec<Arc<str>> = topics.iter().map(|(name, _)| Arc::clone(name)).collect();
+        let mut shared = Box::new(Shared {
+            handler: Cell::new(None),
+            rebalanced: Cell::new(false),
+            error: RefCell::new(None),
+            lanes: Vec::new(),
+            topics: names.clone(),
+            starts: topics.iter().map(|(_, start)| *start).collect(),
+        });
+        let opaque: *mut Shared = &mut *shared;
+        let client = Client::new(sys::rd_kafka_type_t::RD_KAFKA_CONSUMER, properties, |conf| {
+            // SAFETY: a live configuration; `shared` outlives the client (field order of `Consumer`).
+            unsafe {
+                sys::rd_kafka_conf_set_opaque(conf, opaque.cast());
+                sys::rd_kafka_conf_set_rebalance_cb(conf, Some(on_rebalance));
+                sys::rd_kafka_conf_set_error_cb(conf, Some(on_error));
+            }
+        })?;
+        // SAFETY: a live consumer handle, here and below.
+        let code = unsafe { sys::rd_kafka_poll_set_consumer(client.raw()) };
+        if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Err(call_error("poll_set_consumer", code));
+        }
+        // SAFETY: each returned queue is owned by us.
+        let queues: Vec<Queue> =
+            (0..lanes).map(|_| Queue::own(unsafe { sys::rd_kafka_queue_new(client.raw()) })).collect();
+        shared.lanes = queues.iter().map(Queue::raw).collect();
+        // SAFETY: our reference to the group's queue.
+        let main = Queue::own(unsafe { sys::rd_kafka_queue_get_consumer(client.raw()) });
+        for queue in queues.iter().chain([&main]) {
+            // SAFETY: the payload is static, the descriptor lives as long as `wake`, which the worker holds until its
+            // consumer is gone.
+            unsafe {
+                sys::rd_kafka_queue_io_event_enable(queue.raw(), wake.raw_fd(), ONE.as_ptr().cast(), ONE.len());
+            }
+        }
+        subscribe(&client, &names)?;
+        Ok(Consumer {
+            lanes: queues,
+            shared,
+            client,
+            topics: names,
+            known: RefCell::default(),
+            scratch: RefCell::default(),
+        })
+    }
+
+    /// Serves rebalances (through `handler`) and notices. Never blocks by itself. Owning thread only.
+    pub fn poll(&self, handler: &mut dyn RebalanceHandler) -> Result<(), ConsumerError> {
+        self.with_handler(handler, || {
+            loop {
+                // SAFETY: a live handle. Callbacks run inside this call.
+                let message = unsafe { sys::rd_kafka_consumer_poll(self.client.raw(), 0) };
+                if message.is_null() {
+                    return self.health();
+                }
+                // SAFETY: a non-null message is ours: read, then destroyed once.
+                let code = unsafe {
+                    let code = (*message).err;
+                    sys::rd_kafka_message_destroy(message);
+                    code
+                };
+                match code {
+                    Code::RD_KAFKA_RESP_ERR_NO_ERROR => return Err(ConsumerError::MainQueue),
+                    // A fatal error is found by `health`; everything else mends itself or becomes a revocation.
+                    code => tracing::warn!(error = name_of(code), "{}", text_of(code)),
+                }
+            }
+        })
+    }
+
+    /// Moves up to `max` records of `lane` into `into`. Never blocks. Owning thread only.
+    pub fn fetch(&self, lane: usize, max: usize, into: &mut Batch) -> Result<(), ConsumerError> {
+        let Some(queue) = self.lanes.get(lane) else { return Ok(()) };
+        let mut scratch = self.scratch.borrow_mut();
+        let room = max.max(scratch.len());
+        scratch.resize(room, ptr::null_mut());
+        // SAFETY: room for `max` pointers; each returned message is ours.
+        let count =
+            unsafe { sys::rd_kafka_consume_batch_queue(queue.raw(), 0, scratch.as_mut_ptr(), max) }.max(0) as usize;
+        for &message in &scratch[..count] {
+            // SAFETY: a live message of ours.
+            let (code, topic, partition) = unsafe { ((*message).err, (*message).rkt, (*message).partition) };
+            if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR
+                && let Some(topic) = self.index_of(topic)
+            {
+                into.push_native(topic, message);
+                continue;
+            }
+            tracing::warn!(partition, error = name_of(code), "fetch: {}", text_of(code));
+            // SAFETY: ours, not handed on.
+            unsafe { sys::rd_kafka_message_destroy(message) };
+        }
+        if count == 0 { self.health() } else { Ok(()) }
+    }
+
+    /// Reads on at these positions; records that were fetched ahead are dropped. Positions of partitions that are not
+    /// assigned any more are passed over: their next owner begins at the committed position anyway.
+    pub fn seek(&self, positions: &[(TopicPartition, Position)]) -> Result<(), TxnError> {
+        let list = List::new(positions.iter().map(|(partition, position)| (partition, position.0, -1)));
+        // SAFETY: a live handle and list.
+        check("seek", unsafe { sys::rd_kafka_seek_partitions(self.client.raw(), list.0, 10_000) })?;
+        for (partition, code) in list.errors() {
+            tracing::info!(%partition, error = name_of(code), "not rewound: no longer assigned");
+        }
+        Ok(())
+    }
+
+    /// Sends what is fetched of `partition` from now on to `lane`. The caller seeks afterwards.
+    pub fn forward(&self, partition: &TopicPartition, lane: usize) {
+        forward(self.client.raw(), partition, self.shared.lanes[lane]);
+    }
+
+    /// The group's committed positions, in the order asked for; `None` where there is none. Waits up to `timeout`, also
+    /// for transactions that are about to decide them. Any thread.
+    pub fn committed(
+        &self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<Option<Position>>, ClientError> {
+        committed(self.client.raw(), partitions, timeout)
+    }
+
+    /// Commits positions outside of any transaction and waits for the answer: for at-least-once. Any thread.
+    pub fn commit(&self, progress: &[PartitionProgress]) -> Result<(), ClientError> {
+        if progress.is_empty() {
+            return Ok(());
+        }
+        let list = List::of_progress(progress);
+        // SAFETY: a live handle and list.
+        match unsafe { sys::rd_kafka_commit(self.client.raw(), list.0, 0) } {
+            Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+            code => Err(call_error("commit", code)),
+        }
+    }
+
+    /// The fence for a transaction, as of now. Any thread.
+    pub fn membership(&self) -> Result<GroupMetadata, NotAMember> {
+        GroupMetadata::of(self.client.raw())
+    }
+
+    /// Leaves the group, serving the last revocation through `handler`. `false`: it did not end within `limit`, and the
+    /// client is destroyed without leaving. Owning thread only; nothing may be fetched afterwards.
+    pub fn close(&self, handler: &mut dyn RebalanceHandler, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        // SAFETY: a live handle; the queue is ours.
+        let queue = Queue::own(unsafe { sys::rd_kafka_queue_new(self.client.raw()) });
+        // SAFETY: a live handle and queue.
+        let started = check("close", unsafe { sys::rd_kafka_consumer_close_queue(self.client.raw(), queue.raw()) });
+        if let Err(error) = started {
+            tracing::warn!(%error, "the consumer does not leave its group");
+            return false;
+        }
+        let _ = self.with_handler(handler, || {
+            // SAFETY: a live handle, here and below. Callbacks run inside the second call.
+            while unsafe { sys::rd_kafka_consumer_closed(self.client.raw()) } == 0 && Instant::now() < deadline {
+                // SAFETY: a message on this queue would be ours.
+                unsafe {
+                    let message = sys::rd_kafka_consume_queue(queue.raw(), 50);
+                    if !message.is_null() {
+                        sys::rd_kafka_message_destroy(message);
+                    }
+                }
+            }
+            Ok(())
+        });
+        // SAFETY: a live handle.
+        unsafe { sys::rd_kafka_consumer_closed(self.client.raw()) != 0 }
+    }
+
+    fn with_handler(
+        &self,
+        handler: &mut dyn RebalanceHandler,
+        serve: impl FnOnce() -> Result<(), ConsumerError>,
+    ) -> Result<(), ConsumerError> {
+        // SAFETY: only the lifetime is erased; the pointer is gone from the cell before this borrow ends, and callbacks
+        // run on this thread, inside `serve`.
+        let erased = unsafe { std::mem::transmute::<&mut dyn RebalanceHandler, *mut dyn RebalanceHandler>(handler) };
+        self.shared.handler.set(Some(erased));
+        let result = serve();
+        self.shared.handler.set(None);
+        if self.shared.rebalanced.take() {
+            self.known.borrow_mut().clear();
+        }
+        if let Some(error) = self.shared.error.borrow_mut().take() {
+            return Err(ConsumerError::Rebalance(error));
+        }
+        result
+    }
+
+    fn health(&self) -> Result<(), ConsumerError> {
+        match self.client.fatal_error() {
+            None => Ok(()),
+            Some((code, text)) => Err(ConsumerError::Fatal { name: name_of(code), text }),
+        }
+    }
+
+    fn index_of(&self, topic: *mut sys::rd_kafka_topic_t) -> Option<u32> {
+        let mut known = self.known.borrow_mut();
+        if let Some((_, index)) = known.iter().find(|(raw, _)| *raw == topic) {
+            return Some(*index);
+        }
+        // SAFETY: the topic of a live message; its name is NUL-terminated.
+        let name = unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(topic)) };
+        let index = self.topics.iter().position(|t| t.as_bytes() == name.to_bytes())? as u32;
+        known.push((topic, index));
+        Some(index)
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        // Queues go before the client, and without wake-ups from now on: the descriptor may be closed soon.
+        for queue in &self.lanes {
+            // SAFETY: a live queue; a descriptor of -1 ends the events.
+            unsafe { sys::rd_kafka_queue_io_event_enable(queue.raw(), -1, ptr::null(), 0) };
+        }
+        // SAFETY: our reference to the group's queue.
+        let main = Queue::own(unsafe { sys::rd_kafka_queue_get_consumer(self.client.raw()) });
+        // SAFETY: as above.
+        unsafe { sys::rd_kafka_queue_io_event_enable(main.raw(), -1, ptr::null(), 0) };
+    }
+}
+
+static ONE: [u8; 8] = 1_u64.to_ne_bytes();
+
+fn subscribe(client: &Client, topics: &[Arc<str>]) -> Result<(), ClientError> {
+    let list = List::new(std::iter::empty());
+    for topic in topics {
+        let name = CString::new(topic.as_bytes()).map_err(|_| ClientError::ZeroByte(topic.to_string()))?;
+        // SAFETY: a live list and string.
+        unsafe { sys::rd_kafka_topic_partition_list_add(list.0, name.as_ptr(), -1) };
+    }
+    // SAFETY: a live handle and list.
+    match unsafe { sys::rd_kafka_subscribe(client.raw(), list.0) } {
+        Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+        code => Err(call_error("subscribe", code)),
+    }
+}
+
+fn committed(
+    rk: *mut sys::rd_kafka_t,
+    partitions: &[TopicPartition],
+    timeout: Duration,
+) -> Result<Vec<Option<Position>>, ClientError> {
+    let list = List::new(partitions.iter().map(|p| (p, i64::from(sys::RD_KAFKA_OFFSET_INVALID), -1)));
+    // SAFETY: a live handle and list.
+    let code = unsafe { sys::rd_kafka_committed(rk, list.0, timeout.as_millis() as i32) };
+    if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return Err(call_error("committed", code));
+    }
+    let found: Vec<(TopicPartition, i64, Code)> = list.entries();
+    partitions
+        .iter()
+        .map(|wanted| match found.iter().find(|(p, ..)| p == wanted) {
+            Some((_, _, code)) if *code != Code::RD_KAFKA_RESP_ERR_NO_ERROR => Err(call_error("committed", *code)),
+            Some((_, offset, _)) if *offset >= 0 => Ok(Some(Position(*offset))),
+            _ => Ok(None),
+        })
+        .collect()
+}
+
+fn forward(rk: *mut sys::rd_kafka_t, partition: &TopicPartition, lane: *mut sys::rd_kafka_queue_t) {
+    let Ok(topic) = CString::new(partition.topic.as_bytes()) else { return };
+    // SAFETY: a live handle, string and lane queue; the partition queue's reference is given back.
+    unsafe {
+        let queue = sys::rd_kafka_queue_get_partition(rk, topic.as_ptr(), partition.partition);
+        if !queue.is_null() {
+            sys::rd_kafka_queue_forward(queue, lane);
+            sys::rd_kafka_queue_destroy(queue);
+        }
+    }
+}
+
+unsafe extern "C" fn on_rebalance(
+    rk: *mut sys::rd_kafka_t,
+    code: Code,
+    raw: *mut sys::rd_kafka_topic_partition_list_t,
+    opaque: *mut c_void,
+) {
+    // SAFETY: the opaque pointer is the consumer's `Shared`, alive as long as the client.
+    let shared = unsafe { &*opaque.cast::<Shared>() };
+    shared.rebalanced.set(true);
+    // SAFETY: librdkafka's list, live for this call.
+    let partitions: Vec<TopicPartition> =
+        unsafe { entries(raw) }.into_iter().map(|(partition, ..)| partition).collect();
+    // SAFETY: set by `with_handler` on this thread for as long as callbacks can run.
+    let handler = shared.handler.get().map(|handler| unsafe { &mut *handler });
+    // SAFETY: a live handle, here and below.
+    let cooperative = unsafe { CStr::from_ptr(sys::rd_kafka_rebalance_protocol(rk)) } == c"COOPERATIVE";
+    let result = match (code, handler) {
+        (Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS, Some(handler)) => {
+            let lanes = handler.assigned(&partitions);
+            for (partition, lane) in partitions.iter().zip(lanes) {
+                forward(rk, partition, shared.lanes[lane]);
+            }
+            set_starts(rk, raw, shared);
+            assign(rk, raw, cooperative)
+        }
+        (_, handler) => {
+            // SAFETY: a live handle.
+            let lost = unsafe { sys::rd_kafka_assignment_lost(rk) } != 0;
+            if let Some(handler) = handler {
+                handler.revoked(&partitions, lost);
+            }
+            unassign(rk, raw, cooperative)
+        }
+    };
+    if let Err(error) = result {
+        *shared.error.borrow_mut() = Some(error);
+    }
+}
+
+/// Partitions of topics that start at the end, and that the group has never committed, get that start. The others keep
+/// "committed, else `auto.offset.reset`".
+fn set_starts(rk: *mut sys::rd_kafka_t, raw: *mut sys::rd_kafka_topic_partition_list_t, shared: &Shared) {
+    // SAFETY: librdkafka's list, live for the callback.
+    let latest: Vec<TopicPartition> = unsafe { entries(raw) }
+        .into_iter()
+        .map(|(partition, ..)| partition)
+        .filter(|p| shared.topics.iter().position(|t| *t == p.topic).is_some_and(|i| shared.starts[i] == Start::Latest))
+        .collect();
+    if latest.is_empty() {
+        return;
+    }
+    match committed(rk, &latest, Duration::from_secs(10)) {
+        Err(error) => tracing::warn!(%error, "start: latest could not be looked up; starting at the earliest record"),
+        Ok(positions) => {
+            for (partition, position) in latest.iter().zip(positions) {
+                if position.is_some() {
+                    continue;
+                }
+                let Ok(topic) = CString::new(partition.topic.as_bytes()) else { continue };
+                // SAFETY: a live list and string; a found element is live.
+                unsafe {
+                    let found = sys::rd_kafka_topic_partition_list_find(raw, topic.as_ptr(), partition.partition);
+                    if !found.is_null() {
+                        (*found).offset = i64::from(sys::RD_KAFKA_OFFSET_END);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn assign(
+    rk: *mut sys::rd_kafka_t,
+    list: *mut sys::rd_kafka_topic_partition_list_t,
+    cooperative: bool,
+) -> Result<(), TxnError> {
+    if cooperative {
+        // SAFETY: a live handle and list, here and below.
+        return check("incremental_assign", unsafe { sys::rd_kafka_incremental_assign(rk, list) });
+    }
+    // SAFETY: as above.
+    whole_assignment(unsafe { sys::rd_kafka_assign(rk, list) })
+}
+
+fn unassign(
+    rk: *mut sys::rd_kafka_t,
+    list: *mut sys::rd_kafka_topic_partition_list_t,
+    cooperative: bool,
+) -> Result<(), TxnError> {
+    if cooperative {
+        // SAFETY: a live handle and list.
+        return check("incremental_unassign", unsafe { sys::rd_kafka_incremental_unassign(rk, list) });
+    }
+    // SAFETY: a live handle; a null list ends the assignment.
+    whole_assignment(unsafe { sys::rd_kafka_assign(rk, ptr::null()) })
+}
+
+fn whole_assignment(code: Code) -> Result<(), TxnError> {
+    match code {
+        Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+        code => Err(TxnError::own(crate::error::Fate::Stop, "assign", &name_of(code), text_of(code))),
+    }
+}
+
+/// A partition list of ours.
+pub(crate) struct List(pub(crate) *mut sys::rd_kafka_topic_partition_list_t);
+
+impl List {
+    pub(crate) fn of_progress(progress: &[PartitionProgress]) -> Self {
+        Self::new(progress.iter().map(|p| (&p.partition, p.position.0, p.leader_epoch)))
+    }
+
+    /// Entries are (partition, offset, leader epoch or -1).
+    fn new<'a>(entries: impl Iterator<Item = (&'a TopicPartition, i64, i32)>) -> Self {
+        // SAFETY: a fresh list, owned by us.
+        let list = List(unsafe { sys::rd_kafka_topic_partition_list_new(0) });
+        for (partition, offset, epoch) in entries {
+            let Ok(topic) = CString::new(partition.topic.as_bytes()) else { continue };
+            // SAFETY: a live list and string; the added element is live until the next addition.
+            unsafe {
+                let entry = sys::rd_kafka_topic_partition_list_add(list.0, topic.as_ptr(), partition.partition);
+                (*entry).offset = offset;
+                if epoch >= 0 {
+                    sys::rd_kafka_topic_partition_set_leader_epoch(entry, epoch);
+                }
+            }
+        }
+        list
+    }
+
+    fn entries(&self) -> Vec<(TopicPartition, i64, Code)> {
+        // SAFETY: a live list.
+        unsafe { entries(self.0) }
+    }
+
+    fn errors(&self) -> Vec<(TopicPartition, Code)> {
+        let failed = |(partition, _, code)| (code != Code::RD_KAFKA_RESP_ERR_NO_ERROR).then_some((partition, code));
+        self.entries().into_iter().filter_map(failed).collect()
+    }
+}
+
+impl Drop for List {
+    fn drop(&mut self) {
+        // SAFETY: owned by us, destroyed once.
+        unsafe { sys::rd_kafka_topic_partition_list_destroy(self.0) }
+    }
+}
+
+/// # Safety
+/// `raw` is null or a live list.
+unsafe fn entries(raw: *const sys::rd_kafka_topic_partition_list_t) -> Vec<(TopicPartition, i64, Code)> {
+    if raw.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: `cnt` live elements with NUL-terminated topic names.
+    unsafe {
+        (0..(*raw).cnt as usize)
+            .map(|i| {
+                let entry = &*(*raw).elems.add(i);
+                let topic = Arc::from(CStr::from_ptr(entry.topic).to_string_lossy().as_ref());
+                (TopicPartition { topic, partition: entry.partition }, entry.offset, entry.err)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,38 @@
+//! Pelton's Kafka client: exactly what the data plane needs of librdkafka, and the only Kafka FFI of the workspace.
+//!
+//! In the order in which a record meets them: [`Consumer`] (own queues, batch consume, rebalance callbacks served on the
+//! calling thread), [`Batch`] and [`Message`] (borrowed views of what was consumed), [`Producer`] (transactional or
+//! idempotent, cached topics, Java's partitioner), [`GroupMetadata`] (the fence that goes into each transaction).
+//!
+//! It promises: no blocking call hides behind a name that does not say so; every librdkafka error becomes one [`Fate`];
+//! [`Offset`] (a record's own) and [`Position`] (next to read) are never mixed. It does not decide what to do about a fate.
+#![allow(unsafe_code, reason = "this crate is the FFI boundary to librdkafka; each block says why it is sound")]
+
+mod batch;
+mod client;
+mod consumer;
+mod error;
+mod group;
+mod metadata;
+mod murmur2;
+mod position;
+mod producer;
+mod properties;
+mod wake;
+
+pub use batch::{Batch, Header, Message, OwnedMessage};
+pub use consumer::{Consumer, ConsumerError, RebalanceHandler, Start};
+pub use error::{ClientError, Fate, ProduceError, TxnError};
+pub use group::{GroupMetadata, NotAMember};
+pub use metadata::{Cluster, TopicInfo};
+pub use murmur2::{murmur2, partition_for_key};
+pub use position::{Offset, PartitionProgress, Position, TopicPartition};
+pub use producer::{Output, Partitioning, Producer};
+pub use properties::{Properties, owned_property};
+pub use wake::Wake;
+
+/// The version of librdkafka that is linked in, such as `2.12.1`.
+pub fn librdkafka_version() -> String {
+    // SAFETY: returns a pointer to a static NUL-terminated string.
+    unsafe { std::ffi::CStr::from_ptr(rdkafka_sys::rd_kafka_version_str()) }.to_string_lossy().into_owned()
+}

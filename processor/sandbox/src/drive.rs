@@ -1,0 +1,282 @@
+//! Owns the loop that polls a guest call, and with it the deadline and the fuel of each record. Promises: code is charged
+//! in CPU time of this thread, waiting (WASI timers and files) in wall time, so that a busy machine kills nobody; budgets
+//! start anew only when the count of settled records grows; a call always ends. Precision is one yield of fuel
+//! (`interval`), 60 to 120 us of plain code.
+//!
+//! The guest yields every `interval` units of fuel. Only there are the clock and the count looked at, so a record that
+//! is quicker than an interval costs nothing here.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Fuel between two yields: the measured optimum, 0.6 to 2 us of CPU each (packed-abi.md section 2).
+const INTERVAL: u64 = 1_000_000;
+
+/// What one record may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace {
+    pub(crate) deadline: Duration,
+    /// Yields without progress after which the fuel is spent.
+    yields: u64,
+    /// Fuel between two yields.
+    pub(crate) interval: u64,
+    budget: u64,
+}
+
+impl Pace {
+    pub(crate) fn new(deadline: Duration, fuel: u64) -> Self {
+        // A small budget gets shorter intervals, so that it still counts ten of them.
+        let interval = (fuel / 10).clamp(10_000, INTERVAL);
+        Self { deadline, yields: (fuel / interval).max(1), interval, budget: fuel }
+    }
+
+    /// Only a deadline: for `configure`.
+    pub(crate) fn unfuelled(deadline: Duration) -> Self {
+        Self { deadline, yields: u64::MAX, interval: INTERVAL, budget: u64::MAX / 4 }
+    }
+
+    /// `n` budgets in one, for a call whose records cannot be told apart.
+    pub(crate) fn times(self, n: u32) -> Self {
+        Self { deadline: self.deadline.saturating_mul(n), yields: self.yields.saturating_mul(n.into()), ..self }
+    }
+
+    /// Fuel for a call of `n` records. A record is stopped up to two intervals late, so each gets two more; with less,
+    /// a record could be charged for its predecessors' excess.
+    pub(crate) fn fuel(self, n: usize) -> u64 {
+        self.budget.saturating_add(2 * self.interval).saturating_mul(n as u64).min(u64::MAX / 2)
+    }
+}
+
+/// Why a call was given up. The store is dead then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Late {
+    Time { spent: Duration },
+    Fuel,
+}
+
+thread_local! {
+    static ALARM: (Arc<Alarm>, Waker) = {
+        let alarm = Arc::new(Alarm { rung: AtomicBool::new(false), thread: std::thread::current() });
+        (Arc::clone(&alarm), Waker::from(alarm))
+    };
+    /// Yields of host functions, which cost no fuel.
+    static PAUSES: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Wakes a thread that waits in `drive`. A yield of fuel wakes at once, from this thread.
+struct Alarm {
+    rung: AtomicBool,
+    thread: std::thread::Thread,
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // SeqCst is not needed: `unpark` and `park_timeout` order the flag.
+        self.rung.store(true, Relaxed);
+        if self.thread.id() != std::thread::current().id() {
+            self.thread.unpark();
+        }
+    }
+}
+
+/// Lets `drive` look at the clock: for host functions that cost the guest little fuel and the host much time.
+pub(crate) async fn pause() {
+    let mut paused = false;
+    std::future::poll_fn(|cx| {
+        if paused {
+            return Poll::Ready(());
+        }
+        paused = true;
+        PAUSES.set(PAUSES.get() + 1);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// CPU time of this thread: a record is not blamed for time in which the kernel ran somebody else.
+fn cpu() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// What the record that runs now has taken.
+struct Account {
+    settled: u32,
+    since: Instant,
+    cpu: Duration,
+    waited: Duration,
+    yields: u64,
+}
+
+impl Account {
+    fn open(settled: u32, now: Instant) -> Self {
+        Self { settled, since: now, cpu: cpu(), waited: Duration::ZERO, yields: 0 }
+    }
+
+    fn spent(&self) -> Duration {
+        cpu().saturating_sub(self.cpu) + self.waited
+    }
+}
+
+/// Polls `call` to its end, or until the record that runs exceeds `pace`. `settled` tells how many records are done; it
+/// may lie: only growth up to `records` buys a new budget.
+pub(crate) fn drive<F: Future>(call: F, settled: impl Fn() -> u32, records: u32, pace: Pace) -> Result<F::Output, Late> {
+    let mut call = pin!(call);
+    ALARM.with(|(alarm, waker)| {
+        let mut cx = Context::from_waker(waker);
+        let mut account: Option<Account> = None;
+        loop {
+            let pauses = PAUSES.get();
+            // Cleared before the poll: a wake from here on is either a yield or news, and both mean "poll again".
+            alarm.rung.store(false, Relaxed);
+            if let Poll::Ready(output) = call.as_mut().poll(&mut cx) {
+                return Ok(output);
+            }
+            let now = Instant::now();
+            let count = settled();
+            let record = match &mut account {
+                Some(record) if count <= record.settled || count > records => record,
+                _ => {
+                    account = Some(Account::open(count.min(records), now));
+                    continue_or_wait(alarm, account.as_mut(), pace);
+                    continue;
+                }
+            };
+            if PAUSES.get() == pauses && alarm.rung.load(Relaxed) {
+                record.yields += 1;
+                if record.yields > pace.yields {
+                    return Err(Late::Fuel);
+                }
+            }
+            // The wall clock is read without a system call; only when it is late is the CPU's asked.
+            if now - record.since > pace.deadline {
+                let spent = record.spent();
+                if spent > pace.deadline {
+                    return Err(Late::Time { spent });
+                }
+            }
+            continue_or_wait(alarm, account.as_mut(), pace);
+        }
+    })
+}
+
+/// Returns at once after a yield; otherwise the guest waits, and so do we, on its time.
+fn continue_or_wait(alarm: &Alarm, account: Option<&mut Account>, pace: Pace) {
+    if alarm.rung.load(Relaxed) {
+        return;
+    }
+    let Some(record) = account else { return };
+    let start = Instant::now();
+    // not zero, which would spin
+    let left = pace.deadline.saturating_sub(record.spent()).max(Duration::from_micros(50));
+    std::thread::park_timeout(left);
+    record.waited += start.elapsed();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+
+    fn pace(deadline_ms: u64, fuel: u64) -> Pace {
+        Pace::new(Duration::from_millis(deadline_ms), fuel)
+    }
+
+    /// A guest that yields `n` times, burning no time, and settles a record every `every` yields.
+    fn yields(n: u64, every: u64, count: &AtomicU32) -> impl Future<Output = ()> + '_ {
+        let mut at = 0;
+        std::future::poll_fn(move |cx| {
+            if at == n {
+                return Poll::Ready(());
+            }
+            at += 1;
+            if at % every == 0 {
+                count.fetch_add(1, Relaxed);
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+    }
+
+    #[test]
+    fn fuel_is_counted_from_the_last_progress() {
+        let count = AtomicU32::new(0);
+        let read = || count.load(Relaxed);
+        assert_eq!(drive(yields(900, 9, &count), read, 100, pace(5_000, 10_000_000)), Ok(()));
+        count.store(0, Relaxed);
+        assert_eq!(drive(yields(900, 20, &count), read, 100, pace(5_000, 10_000_000)), Err(Late::Fuel));
+    }
+
+    #[test]
+    fn a_count_beyond_the_batch_buys_nothing() {
+        let count = AtomicU32::new(0);
+        assert_eq!(drive(yields(900, 1, &count), || count.load(Relaxed), 3, pace(5_000, 10_000_000)), Err(Late::Fuel));
+    }
+
+    #[test]
+    fn a_count_that_swings_buys_nothing() {
+        let swing = Cell::new(0);
+        let count = AtomicU32::new(0);
+        let read = || {
+            swing.set(1 - swing.get());
+            swing.get()
+        };
+        assert_eq!(drive(yields(900, 1, &count), read, 100, pace(5_000, 10_000_000)), Err(Late::Fuel));
+    }
+
+    #[test]
+    fn waiting_is_charged_in_wall_time() {
+        let late = drive(std::future::pending::<()>(), || 0, 1, pace(5, u64::MAX / 8));
+        assert!(matches!(late, Err(Late::Time { spent }) if spent >= Duration::from_millis(5)), "{late:?}");
+    }
+
+    #[test]
+    fn a_wait_that_ends_in_time_is_nobodys_fault() {
+        let (waker_out, waker_in) = std::sync::mpsc::channel::<Waker>();
+        let rung = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&rung);
+        let other = std::thread::spawn(move || {
+            let waker = waker_in.recv().unwrap();
+            flag.store(true, Relaxed);
+            waker.wake();
+        });
+        let call = std::future::poll_fn(|cx| {
+            if rung.load(Relaxed) {
+                return Poll::Ready(7);
+            }
+            let _ = waker_out.send(cx.waker().clone());
+            Poll::Pending
+        });
+        assert_eq!(drive(call, || 0, 1, pace(60_000, u64::MAX / 8)), Ok(7));
+        other.join().unwrap();
+    }
+
+    #[test]
+    fn pauses_of_the_host_cost_no_fuel() {
+        let call = async {
+            for _ in 0..1_000 {
+                pause().await;
+            }
+        };
+        assert_eq!(drive(call, || 0, 1, pace(60_000, 10_000_000)), Ok(()));
+    }
+
+    #[test]
+    fn small_budgets_are_counted_in_shorter_intervals() {
+        assert_eq!(pace(1, 500_000_000).interval, 1_000_000);
+        assert_eq!(pace(1, 1_000_000).interval, 100_000);
+        assert_eq!(pace(1, 1).yields, 1);
+    }
+}

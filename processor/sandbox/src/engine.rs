@@ -1,0 +1,183 @@
+//! Owns the one wasmtime engine of the process: its settings, each with the reason, and its pool. Promises a machine in
+//! which a guest can be stopped (fuel with async yields, no epochs), in which memory never moves, and which has neither
+//! threads nor shared memory nor 64-bit memories; `window` relies on the latter.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use wasmtime::{
+    Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy, WasmBacktraceDetails,
+};
+
+use crate::cache::Cache;
+use crate::digest::Digest;
+use crate::module::{LoadError, Module};
+
+/// How the process' engine is made.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Where compiled modules are kept; nowhere by default. Must be ours and writable by nobody else.
+    pub cache_dir: Option<PathBuf>,
+    /// What all transforms together can get.
+    pub ceiling: Ceiling,
+    /// The runtime whose timers and blocking threads WASI uses; it must have its time driver enabled, and run on
+    /// threads of its own.
+    pub runtime: tokio::runtime::Handle,
+}
+
+/// Upper limits of the process. Each instance reserves 4 GiB of address space (not memory) for each of its memories, so
+/// the default takes 4 TiB of the 128 that x86-64 has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ceiling {
+    /// The most memory that any transform's `Limits::memory` can ask for, in bytes.
+    pub memory: u64,
+    /// Live instances: transforms times workers, and one more for each generation that is being prepared.
+    pub instances: u32,
+}
+
+impl Default for Ceiling {
+    fn default() -> Self {
+        Self { memory: 256 << 20, instances: 1_024 }
+    }
+}
+
+/// The engine could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// wasmtime refused the settings, or the system the address space.
+    #[error("the WebAssembly engine cannot be made with a ceiling of {} instances", ceiling.instances)]
+    Wasmtime {
+        /// What was asked for.
+        ceiling: Ceiling,
+        /// wasmtime's reason.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A wasmtime that accepts what the window's safety excludes.
+    #[error("this build of wasmtime accepts shared or 64-bit memories; Pelton must not run on it")]
+    Memories,
+    /// A ceiling that a 32-bit memory cannot reach, or of nothing.
+    #[error("the ceiling must be at least one instance of 64 KiB to 4 GiB, not {} of {} bytes", .0.instances, .0.memory)]
+    Ceiling(Ceiling),
+}
+
+/// Compiles and holds everything. Once per process; a clone is the same engine.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    wasmtime: wasmtime::Engine,
+    cache: Option<Cache>,
+    ceiling: Ceiling,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Engine {
+    /// Makes the engine and reserves its pool. A cache directory that cannot be trusted is not used, with a warning.
+    pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
+        let EngineConfig { cache_dir, ceiling, runtime } = config;
+        let wasmtime = wasmtime::Engine::new(&settings(ceiling)?)
+            .map_err(|source| EngineError::Wasmtime { ceiling, source: source.into() })?;
+        forbids_threads_and_wide_memories(&wasmtime)?;
+        let cache = cache_dir.and_then(|dir| Cache::open(&dir, &wasmtime));
+        Ok(Self(Arc::new(Inner { wasmtime, cache, ceiling, runtime })))
+    }
+
+    /// Reads, checks and compiles a module; slow (0.1 to 10 s) unless cached, so not for a worker thread. `pin`: refuse
+    /// any other content.
+    pub fn load(&self, path: &Path, pin: Option<&Digest>) -> Result<Module, LoadError> {
+        Module::read(self, path, pin)
+    }
+
+    /// As `load`, of bytes at hand.
+    pub fn load_bytes(&self, bytes: &[u8], pin: Option<&Digest>) -> Result<Module, LoadError> {
+        Module::compile(self, bytes, pin)
+    }
+
+    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.0.wasmtime
+    }
+
+    pub(crate) fn cache(&self) -> Option<&Cache> {
+        self.0.cache.as_ref()
+    }
+
+    pub(crate) fn ceiling(&self) -> Ceiling {
+        self.0.ceiling
+    }
+
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.0.runtime
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("ceiling", &self.0.ceiling).field("cache", &self.0.cache).finish_non_exhaustive()
+    }
+}
+
+fn settings(ceiling: Ceiling) -> Result<Config, EngineError> {
+    if ceiling.instances == 0 || !(64 << 10..=4 << 30).contains(&ceiling.memory) {
+        return Err(EngineError::Ceiling(ceiling));
+    }
+    let mut config = Config::new();
+    config
+        .strategy(Strategy::Cranelift)
+        .cranelift_opt_level(OptLevel::Speed)
+        // fuel is checked at function entries; fewer functions, fewer checks. Matters for untuned guests.
+        .compiler_inlining(wasmtime::Inlining::Yes)
+        // one mechanism for fuel and time, WASI's waits included: async calls that yield on fuel (set on each store)
+        .consume_fuel(true)
+        .epoch_interruption(false)
+        // component-model async costs 300 ns a call and 65 an import, and we have no use for it
+        .concurrency_support(false)
+        // the window's address is taken before a call
+        .memory_may_move(false)
+        .memory_init_cow(true)
+        .wasm_memory64(false)
+        .shared_memory(false)
+        // names in a fault's backtrace, whatever the process' environment says
+        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(ceiling)));
+    Ok(config)
+}
+
+/// Asks the engine itself, by two modules of a single memory: a shared one, and one of 64 bits.
+fn forbids_threads_and_wide_memories(engine: &wasmtime::Engine) -> Result<(), EngineError> {
+    const MAGIC: [u8; 8] = [0, b'a', b's', b'm', 1, 0, 0, 0];
+    let shared = [&MAGIC[..], &[5, 4, 1, 0x03, 1, 1]].concat();
+    let wide = [&MAGIC[..], &[5, 4, 1, 0x05, 1, 1]].concat();
+    let plain = [&MAGIC[..], &[5, 4, 1, 0x01, 1, 1]].concat();
+    let accepts = |module: &[u8]| wasmtime::Module::validate(engine, module).is_ok();
+    if accepts(&plain) && !accepts(&shared) && !accepts(&wide) { Ok(()) } else { Err(EngineError::Memories) }
+}
+
+fn pool(ceiling: Ceiling) -> PoolingAllocationConfig {
+    let instances = ceiling.instances;
+    let mut pool = PoolingAllocationConfig::default();
+    pool.total_component_instances(instances)
+        .total_stacks(instances)
+        // A component of wasm32-wasip2 is 3 to 5 core instances with one memory and up to three tables; one that goes
+        // through the preview1 adapter has a second memory. The totals are for what is usual, the maxima per component
+        // for what is bearable.
+        .total_core_instances(instances.saturating_mul(5))
+        .total_memories(instances.saturating_mul(2))
+        .total_tables(instances.saturating_mul(4))
+        .max_core_instances_per_component(32)
+        .max_memories_per_component(4)
+        .max_tables_per_component(16)
+        .max_memory_size(usize::try_from(ceiling.memory).unwrap_or(usize::MAX))
+        .table_elements(20_000)
+        .max_component_instance_size(1 << 20)
+        .max_core_instance_size(1 << 20)
+        // What stays resident of a slot that is not in use: makes a renewal 30 us instead of 70. Only slots that were
+        // used and are warm hold it, and of those at most `max_unused_warm_slots`.
+        .linear_memory_keep_resident(2 << 20)
+        .table_keep_resident(64 << 10)
+        .async_stack_keep_resident(64 << 10)
+        .max_unused_warm_slots(32)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}

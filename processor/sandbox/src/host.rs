@@ -1,0 +1,35 @@
+//! Owns what a store carries for its guest: limiter, WASI, logs, and the host's half of the packed world. One of them
+//! lives as long as its instance.
+
+use std::sync::Arc;
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::limits::Limiter;
+use crate::logs::{Logs, Stdio};
+use crate::packed::Sink;
+
+/// The data of a store.
+pub(crate) struct Host {
+    pub(crate) limiter: Limiter,
+    pub(crate) sink: Sink,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) stdio: Arc<Stdio>,
+    pub(crate) wasi: WasiCtx,
+    pub(crate) table: ResourceTable,
+}
+
+impl Host {
+    /// Before each call: what an error is judged by belongs to that call.
+    pub(crate) fn begin_call(&mut self) {
+        self.limiter.forget();
+        self.stdio.forget();
+    }
+}
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}

@@ -1,0 +1,265 @@
+//! Owns one worker's live store of a generation, and the loop that gives every record its outcome: batch, call, settle,
+//! renew, rest. Promises exactly one outcome per record, in order, whatever the guest does, and that each turn of the loop
+//! settles at least one record, so that it ends. Refuses to go on only when the caller does, or when no new instance can
+//! be made.
+
+use wasmtime::component::Func;
+use wasmtime::Store;
+
+use crate::drive::{Late, Pace, drive};
+use crate::fault::{Fault, FaultCode};
+use crate::frame::{self, Rules};
+use crate::generation::{Generation, PrepareError};
+use crate::host::Host;
+use crate::module::World;
+use crate::packed::{self, Full};
+use crate::record::{Record, Settled};
+use crate::setup::{self, diagnose};
+use crate::typed;
+use crate::window::{Count, watched};
+
+/// The most records that one call gets, whatever the caller hands over.
+const BATCH: usize = 128;
+
+/// Why `Instance::run` ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError<E> {
+    /// `settle` refused an outcome; the records before it are settled, the others are not.
+    #[error("stopped by the caller")]
+    Stopped(E),
+    /// The last instance is gone and another cannot be made; the records settled so far stand.
+    #[error("no new instance can be made")]
+    Renewal(#[source] Fault),
+}
+
+/// A live instance. It belongs to one thread at a time; made when first needed, it renews itself after a failure.
+pub struct Instance {
+    generation: Generation,
+    live: Option<Live>,
+    pub(crate) rules: Rules,
+    pub(crate) pace: Pace,
+    /// Input frames of the call under way.
+    input: Vec<u8>,
+    renewals: u64,
+    /// Records of a failed typed batch that are still to run one by one.
+    singly: usize,
+}
+
+/// A store that has not failed yet.
+pub(crate) struct Live {
+    pub(crate) store: Store<Host>,
+    pub(crate) process: Func,
+}
+
+/// What a call of a guest came to.
+enum Ended {
+    /// It returned; nothing is wrong so far.
+    Returned,
+    /// The record after the last outcome is to blame.
+    Failed(Fault),
+    /// The host cut it short; nobody is to blame.
+    Cut,
+}
+
+impl Instance {
+    /// Instantiates and configures.
+    pub fn new(generation: &Generation) -> Result<Self, Fault> {
+        let mut instance = Self::idle(generation);
+        instance.live = Some(setup::renew(generation, instance.pace).map_err(fault_of)?);
+        Ok(instance)
+    }
+
+    /// Instantiates and configures once, then lets go: the self-check of a generation.
+    pub(crate) fn check(generation: &Generation) -> Result<(), PrepareError> {
+        setup::renew(generation, Self::idle(generation).pace).map(drop)
+    }
+
+    fn idle(generation: &Generation) -> Self {
+        let limits = &generation.spec().limits;
+        Self {
+            generation: generation.clone(),
+            live: None,
+            rules: generation.rules(),
+            pace: Pace::new(limits.deadline, limits.fuel),
+            input: Vec::new(),
+            renewals: 0,
+            singly: 0,
+        }
+    }
+
+    /// The number of its generation.
+    pub fn generation(&self) -> u64 {
+        self.generation.number()
+    }
+
+    /// Linear memory that it holds now, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.live.as_ref().map_or(0, |live| live.store.data().limiter.memory())
+    }
+
+    /// How often it was renewed after a failure.
+    pub fn renewals(&self) -> u64 {
+        self.renewals
+    }
+
+    /// Gives every record of the batch exactly one outcome, in order, to `settle`; `settle` gets the record's index.
+    /// Never fails because of a record: a trap, a limit or a breach of contract is that record's `Settled::Fault`, the
+    /// records before it stand, the rest run in a fresh instance.
+    pub fn run<'r, E>(
+        &mut self,
+        records: &[Record<'r>],
+        settle: &mut dyn FnMut(usize, Settled<'_>) -> Result<(), E>,
+    ) -> Result<(), RunError<E>> {
+        let runtime = self.generation.module().engine().runtime().clone();
+        let _entered = runtime.enter();
+        self.singly = 0;
+        let mut done = 0;
+        while done < records.len() {
+            let batch = self.fill(&records[done..]);
+            if batch == 0 {
+                let fault = Fault::new(FaultCode::InputTooLarge, format!("{} allowed", self.input_limit()));
+                settle(done, Settled::Fault(fault)).map_err(RunError::Stopped)?;
+                done += 1;
+                continue;
+            }
+            let mut live = match self.live.take() {
+                Some(live) => live,
+                None => {
+                    self.renewals += 1;
+                    setup::renew(&self.generation, self.pace).map_err(|error| RunError::Renewal(fault_of(error)))?
+                }
+            };
+            let mut settle_here = |index: usize, outcome: Settled<'_>| settle(done + index, outcome);
+            let ran = match self.generation.world() {
+                World::Packed => self.run_packed(&mut live, &records[done..done + batch], &mut settle_here).map(Ok),
+                World::Typed => {
+                    let batch = if self.singly > 0 { 1 } else { batch };
+                    typed::run(self, &mut live, &records[done..done + batch], &mut settle_here)
+                }
+            };
+            match ran.map_err(RunError::Stopped)? {
+                Ok((settled, alive)) => {
+                    done += settled;
+                    self.singly = self.singly.saturating_sub(settled);
+                    self.live = alive.then_some(live);
+                }
+                // Settles nothing, but cannot happen again before all of these are settled.
+                Err(typed::Again) => self.singly = batch,
+            }
+        }
+        Ok(())
+    }
+
+    fn input_limit(&self) -> usize {
+        self.generation.spec().limits.input_bytes()
+    }
+
+    pub(crate) fn topics(&self) -> (&[String], &[String]) {
+        let spec = self.generation.spec();
+        (&spec.inputs, &spec.outputs)
+    }
+
+    /// Frames as many records as one call takes; 0 when the first one alone is too large.
+    fn fill(&mut self, records: &[Record<'_>]) -> usize {
+        let (limit, framed) = (self.input_limit(), self.generation.world() == World::Packed);
+        self.input.clear();
+        self.input.shrink_to(1 << 20);
+        let mut bytes = 0;
+        for (i, record) in records.iter().take(BATCH).enumerate() {
+            match frame::input_len(record) {
+                Some(len) if bytes + len <= limit => {
+                    bytes += len;
+                    if framed {
+                        frame::encode_input(&mut self.input, record, len);
+                    }
+                }
+                _ => return i,
+            }
+        }
+        records.len().min(BATCH)
+    }
+
+    /// One call of `process-packed`, and what it left behind. Returns how many records are settled, at least one, and
+    /// whether the store can be used again.
+    fn run_packed<E>(
+        &mut self,
+        live: &mut Live,
+        records: &[Record<'_>],
+        settle: &mut dyn FnMut(usize, Settled<'_>) -> Result<(), E>,
+    ) -> Result<(usize, bool), E> {
+        let ended = self.call_packed(live, records.len());
+        let returned = matches!(ended, Ended::Returned);
+        let mut harvest = packed::harvest(&live.store, returned);
+        let mut settled = 0;
+        while let Some(outcome) = harvest.next_outcome(returned) {
+            let judged = outcome.and_then(|(kind, bytes)| frame::judge(kind, bytes, &self.rules));
+            match judged {
+                Ok(outcome) => settle(settled, outcome)?,
+                Err(fault) => {
+                    settle(settled, Settled::Fault(fault))?;
+                    return Ok((settled + 1, false));
+                }
+            }
+            settled += 1;
+        }
+        let blame = match (ended, harvest.lie) {
+            (Ended::Returned, None) => return Ok((settled, true)),
+            (Ended::Failed(fault), _) | (_, Some(fault)) => Some(fault),
+            (Ended::Cut, None) => None,
+        };
+        if let Some(fault) = blame.filter(|_| settled < records.len()) {
+            settle(settled, Settled::Fault(fault))?;
+            settled += 1;
+        }
+        Ok((settled, false))
+    }
+
+    fn call_packed(&mut self, live: &mut Live, records: usize) -> Ended {
+        let count = u32::try_from(records).unwrap_or(u32::MAX); // at most BATCH
+        let (pace, input, process) = (self.pace, self.input.as_slice(), live.process);
+        let store = &mut live.store;
+        store.data_mut().begin_call();
+        store.data_mut().sink.begin_batch(count);
+        if let Err(error) = store.set_fuel(pace.fuel(records)) {
+            return Ended::Failed(diagnose(store, &error));
+        }
+        // The list lives in the store's data, which the call needs; put back when it is over.
+        let Some(window) = store.data_mut().sink.window.take() else {
+            return Ended::Failed(Fault::new(FaultCode::Contract, "no window"));
+        };
+        let result = watched(store, &window, |store, settled: Count<'_>| {
+            let func = process.typed::<(&[u8],), (Result<(), String>,)>(&*store)?;
+            Ok(drive(func.call_async(store, (input,)), || settled.get(), count, pace))
+        });
+        store.data_mut().sink.window = Some(window);
+        Self::ended(live, result)
+    }
+
+    /// Sorts the three layers of a call's result.
+    fn ended(
+        live: &Live,
+        result: wasmtime::Result<Result<wasmtime::Result<(Result<(), String>,)>, Late>>,
+    ) -> Ended {
+        match result {
+            Ok(Ok(Ok((Ok(_),)))) => Ended::Returned,
+            Ok(Ok(Ok((Err(text),)))) => Ended::Failed(Fault::new(FaultCode::Contract, frame::reason(text.as_bytes()))),
+            Ok(Err(late)) => Ended::Failed(late.into()),
+            Err(error) | Ok(Ok(Err(error))) if error.is::<Full>() => Ended::Cut,
+            Err(error) | Ok(Ok(Err(error))) => Ended::Failed(diagnose(&live.store, &error)),
+        }
+    }
+}
+
+/// A generation was prepared once, so what fails now is the instance.
+fn fault_of(error: PrepareError) -> Fault {
+    match error {
+        PrepareError::Configure(fault) => fault,
+        other => Fault::new(FaultCode::Contract, other.to_string()),
+    }
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Instance").field("generation", &self.generation).field("renewals", &self.renewals).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,40 @@
+//! Wasmtime narrowed to what Pelton needs: an [`Engine`] loads a [`Module`], a [`Generation`] is a module made ready for
+//! one transform, an [`Instance`] runs records through it. The order of the files is the way of the data:
+//!
+//! `engine`, `cache`, `module`, `digest` load; `grants`, `wasi`, `logs`, `limits` say what a guest may do; `generation`,
+//! `setup`, `host` make it ready; `instance` runs batches through `packed` or `typed`, watched by `drive` and `window`;
+//! `frame` checks what comes back, `fault` names what went wrong, `record` is what callers see.
+//!
+//! Promises: a guest reaches nothing that was not granted and takes no more than its limits (I8); every record gets
+//! exactly one outcome (I1); no guest text is logged unless asked for (I10); nothing a guest does panics here (I11).
+
+mod cache;
+mod digest;
+mod drive;
+mod engine;
+mod fault;
+mod frame;
+mod generation;
+mod grants;
+mod host;
+mod instance;
+mod limits;
+mod logs;
+mod module;
+mod packed;
+mod record;
+mod setup;
+mod typed;
+mod wasi;
+mod window;
+
+pub use digest::{Digest, DigestError};
+pub use engine::{Ceiling, Engine, EngineConfig, EngineError};
+pub use fault::{Fault, FaultCode};
+pub use generation::{Generation, PrepareError, Spec};
+pub use grants::{Grants, Refusal};
+pub use instance::{Instance, RunError};
+pub use limits::Limits;
+pub use logs::LogCounts;
+pub use module::{LoadError, Module, World};
+pub use record::{Header, OutputRecord, Outputs, Record, Settled};

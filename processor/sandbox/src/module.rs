@@ -1,0 +1,173 @@
+//! Owns a compiled module: its digest, which of the two worlds it exports, and what it imports. Refuses anything that is
+//! not a component, exports neither world, or differs from its pin. Whether its imports are granted is asked when a
+//! generation is prepared.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use crate::digest::Digest;
+use crate::engine::Engine;
+
+/// The largest module file that is read.
+const MAX_BYTES: u64 = 256 << 20;
+
+/// How a module wants its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum World {
+    /// `transform`: WIT records in and out.
+    Typed,
+    /// `transform-packed`: flat frames and a window.
+    Packed,
+}
+
+/// A compiled module. A clone is the same one.
+#[derive(Clone)]
+pub struct Module(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    component: Component,
+    digest: Digest,
+    world: World,
+    imports: Vec<String>,
+}
+
+/// A module could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read the module {}", path.display())]
+    Read {
+        /// As given.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not the module that was pinned.
+    #[error("the module's SHA-256 is {found}, but {expected} is pinned")]
+    Pin {
+        /// From the config.
+        expected: Digest,
+        /// Of the bytes.
+        found: Digest,
+    },
+    /// A file that is no WebAssembly at all, or a core module.
+    #[error("{0}")]
+    NotAComponent(&'static str),
+    /// It does not validate or compile.
+    #[error("the module does not compile")]
+    Compile(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It exports neither `process` nor `process-packed`.
+    #[error(
+        "the module exports neither world of pelton:transform: it needs `process` (world transform) or `process-packed` \
+         (world transform-packed), and has {}", list(exports)
+    )]
+    World {
+        /// What it exports instead.
+        exports: Vec<String>,
+    },
+}
+
+impl Module {
+    pub(crate) fn read(engine: &Engine, path: &Path, pin: Option<&Digest>) -> Result<Self, LoadError> {
+        let read = || {
+            let size = std::fs::metadata(path)?.len();
+            if size > MAX_BYTES {
+                return Err(std::io::Error::other(format!("{size} bytes are more than a module may have ({MAX_BYTES})")));
+            }
+            std::fs::read(path)
+        };
+        let bytes = read().map_err(|source| LoadError::Read { path: path.into(), source })?;
+        Self::compile(engine, &bytes, pin)
+    }
+
+    pub(crate) fn compile(engine: &Engine, bytes: &[u8], pin: Option<&Digest>) -> Result<Self, LoadError> {
+        let digest = Digest::of(bytes);
+        if let Some(&expected) = pin.filter(|pin| **pin != digest) {
+            return Err(LoadError::Pin { expected, found: digest });
+        }
+        check_magic(bytes)?;
+        let cached = engine.cache().and_then(|cache| cache.get(engine.wasmtime(), &digest));
+        let component = match cached {
+            Some(component) => component,
+            None => {
+                // `from_binary`: text is not a module, and wasmtime's `new` would accept it
+                let component = Component::from_binary(engine.wasmtime(), bytes)
+                    .map_err(|error| LoadError::Compile(error.into()))?;
+                if let Some(cache) = engine.cache() {
+                    cache.put(&digest, &component);
+                }
+                component
+            }
+        };
+        let world = world(engine, &component)?;
+        let imports = imports(engine, &component);
+        Ok(Self(Arc::new(Inner { engine: engine.clone(), component, digest, world, imports })))
+    }
+
+    /// The SHA-256 of its bytes.
+    pub fn digest(&self) -> Digest {
+        self.0.digest
+    }
+
+    /// Which world it exports; packed where it exports both.
+    pub fn world(&self) -> World {
+        self.0.world
+    }
+
+    /// The interfaces that it imports, with their versions.
+    pub fn imports(&self) -> &[String] {
+        &self.0.imports
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    pub(crate) fn component(&self) -> &Component {
+        &self.0.component
+    }
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { digest, world, imports, .. } = &*self.0;
+        f.debug_struct("Module").field("digest", digest).field("world", world).field("imports", imports).finish()
+    }
+}
+
+fn check_magic(bytes: &[u8]) -> Result<(), LoadError> {
+    match bytes.first_chunk::<8>() {
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => Err(LoadError::NotAComponent(
+            "this is a core module, not a component: build it for wasm32-wasip2, or wrap it with `wasm-tools component new`",
+        )),
+        Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(()),
+        _ => Err(LoadError::NotAComponent("this is not a WebAssembly component")),
+    }
+}
+
+fn world(engine: &Engine, component: &Component) -> Result<World, LoadError> {
+    let ty = component.component_type();
+    let exports: Vec<String> = ty.exports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
+    let has = |name: &str| exports.iter().any(|export| export == name);
+    match (has("process-packed"), has("process")) {
+        (true, _) => Ok(World::Packed),
+        (false, true) => Ok(World::Typed),
+        (false, false) => Err(LoadError::World { exports }),
+    }
+}
+
+/// Everything but plain types, which need nothing from us.
+fn imports(engine: &Engine, component: &Component) -> Vec<String> {
+    let ty = component.component_type();
+    let needs = |item: &ComponentItem| !matches!(item, ComponentItem::Type(_));
+    ty.imports(engine.wasmtime()).filter(|(_, import)| needs(&import.ty)).map(|(name, _)| name.to_owned()).collect()
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "no exports".into() } else { names.join(", ") }
+}

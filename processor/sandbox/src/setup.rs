@@ -1,0 +1,157 @@
+//! Owns the making of an instance: a store with its limits, instantiation, `configure`, and what is demanded of the guest
+//! afterwards. All of it under the configure deadline.
+
+use std::sync::Arc;
+
+use wasmtime::component::{ComponentType, Instance, Lower, ResourceTable};
+use wasmtime::Store;
+
+use crate::drive::{Pace, drive};
+use crate::fault::{Evidence, Fault, FaultCode, classify};
+use crate::frame;
+use crate::generation::{Generation, PrepareError};
+use crate::host::Host;
+use crate::instance::Live;
+use crate::limits::Limiter;
+use crate::logs::Stdio;
+use crate::module::World;
+use crate::packed::{ABI_VERSION, Sink};
+use crate::wasi;
+
+/// What a guest may hand to one host call, in bytes that the host would allocate or look at: the largest window fits.
+const HOSTCALL_BYTES: usize = 24 << 20;
+/// Handles of WASI resources that one instance may hold.
+const HANDLES: usize = 1_000;
+
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct Topics<'a> {
+    inputs: &'a [String],
+    outputs: &'a [String],
+}
+
+type Settings<'a> = &'a [(String, String)];
+type Verdict = (Result<(), String>,);
+
+/// A new store, instantiated and configured.
+pub(crate) fn renew(generation: &Generation, record_pace: Pace) -> Result<Live, PrepareError> {
+    let runtime = generation.module().engine().runtime().clone();
+    let _entered = runtime.enter();
+    let pace = Pace::unfuelled(generation.spec().limits.configure_deadline);
+    let mut store = store(generation, record_pace)?;
+    let instance = watch(&mut store, pace, async |store| generation.pre().instantiate_async(store).await)?;
+    let export = match generation.world() {
+        World::Packed => {
+            configure_packed(generation, &mut store, &instance, pace)?;
+            "process-packed"
+        }
+        World::Typed => {
+            configure_typed(generation, &mut store, &instance, pace)?;
+            "process"
+        }
+    };
+    let process = instance.get_func(&mut store, export).ok_or_else(|| contract("an export has vanished"))?;
+    Ok(Live { store, process })
+}
+
+fn store(generation: &Generation, pace: Pace) -> Result<Store<Host>, PrepareError> {
+    let spec = generation.spec();
+    let stdio = Arc::new(Stdio::default());
+    let wasi = wasi::context(&spec.grants, &stdio, generation.logs()).map_err(|error| PrepareError::Link(error.into()))?;
+    let host = Host {
+        limiter: Limiter::new(&spec.limits),
+        sink: Sink::new(spec.limits.batch_output_bytes, spec.limits.output_bytes),
+        logs: Arc::clone(generation.logs()),
+        stdio,
+        wasi,
+        table: ResourceTable::with_capacity(0),
+    };
+    let mut store = Store::new(generation.module().engine().wasmtime(), host);
+    store.limiter(|host| &mut host.limiter);
+    store.set_hostcall_fuel(HOSTCALL_BYTES);
+    store.set_max_component_handles(HANDLES);
+    store.data_mut().table.set_max_capacity(HANDLES);
+    store.fuel_async_yield_interval(Some(pace.interval)).map_err(|error| PrepareError::Link(error.into()))?;
+    Ok(store)
+}
+
+fn configure_packed(
+    generation: &Generation,
+    store: &mut Store<Host>,
+    instance: &Instance,
+    pace: Pace,
+) -> Result<(), PrepareError> {
+    let spec = generation.spec();
+    let version = instance.get_typed_func::<(), (u32,)>(&mut *store, "abi-version").map_err(link)?;
+    let (found,) = watch(store, pace, async |store| version.call_async(store, ()).await)?;
+    if found != ABI_VERSION {
+        return Err(PrepareError::Abi { found });
+    }
+    type Params<'a> = (Settings<'a>, Topics<'a>);
+    let func = instance.get_func(&mut *store, "configure").ok_or_else(|| contract("the module has no `configure`"))?;
+    let typed = func.typed::<Params<'_>, Verdict>(&*store).map_err(link)?;
+    let params = (&spec.settings[..], Topics { inputs: &spec.inputs, outputs: &spec.outputs });
+    store.data_mut().sink.configuring = true;
+    let verdict = watch(store, pace, async |store| typed.call_async(store, params).await)?;
+    store.data_mut().sink.configuring = false;
+    accept(verdict)?;
+    match &store.data().sink.window {
+        None => Err(contract("`configure` announced no window").into()),
+        Some(window) if !window.is_live(store) => {
+            Err(contract("the window's cell is a copy of the guest's memory, or the guest did not write the nonce").into())
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn configure_typed(
+    generation: &Generation,
+    store: &mut Store<Host>,
+    instance: &Instance,
+    pace: Pace,
+) -> Result<(), PrepareError> {
+    let func = instance.get_func(&mut *store, "configure").ok_or_else(|| contract("the module has no `configure`"))?;
+    let typed = func.typed::<(Settings<'_>,), Verdict>(&*store).map_err(link)?;
+    let settings = &generation.spec().settings[..];
+    accept(watch(store, pace, async |store| typed.call_async(store, (settings,)).await)?)
+}
+
+fn accept((verdict,): Verdict) -> Result<(), PrepareError> {
+    verdict.map_err(|text| Fault::new(FaultCode::Configure, frame::reason(text.as_bytes())).into())
+}
+
+/// One step of the making, under a deadline.
+fn watch<T>(
+    store: &mut Store<Host>,
+    pace: Pace,
+    step: impl AsyncFnOnce(&mut Store<Host>) -> wasmtime::Result<T>,
+) -> Result<T, PrepareError> {
+    store.data_mut().begin_call();
+    store.set_fuel(pace.fuel(1)).map_err(link)?;
+    let result = drive(step(store), || 0, 1, pace);
+    match result {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(diagnose(store, &error).into()),
+        Err(late) => Err(Fault::from(late).into()),
+    }
+}
+
+/// What an error of a call says, with the evidence of its store.
+pub(crate) fn diagnose(store: &Store<Host>, error: &wasmtime::Error) -> Fault {
+    let host = store.data();
+    classify(error, &Evidence { memory_refused: host.limiter.refused(), stderr: &host.stdio.stderr() })
+}
+
+fn contract(why: &str) -> Fault {
+    Fault::new(FaultCode::Contract, why)
+}
+
+fn link(error: wasmtime::Error) -> PrepareError {
+    PrepareError::Link(error.into())
+}
+
+impl From<Fault> for PrepareError {
+    fn from(fault: Fault) -> Self {
+        Self::Configure(fault)
+    }
+}

@@ -1,0 +1,203 @@
+//! Owns the typed world: WIT records in, WIT outcomes out, converted to the same frames as the packed world's so that one
+//! check serves both. A failed batch names nobody, so its records run again singly, each in its own call; log lines of
+//! a batch are held until it stands.
+//!
+//! Header keys are strings here: a key that is not UTF-8 arrives with replacement characters (`keep` still writes the
+//! original bytes).
+
+use std::borrow::Cow;
+
+use wasmtime::component::{ComponentType, Lift, Lower};
+
+use crate::drive::drive;
+use crate::fault::{Fault, FaultCode};
+use crate::frame::{self, NewOutput};
+use crate::instance::{Instance, Live};
+use crate::record::{Header, Record, Settled};
+use crate::setup::diagnose;
+
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct HeaderIn<'a> {
+    key: &'a str,
+    value: Option<&'a [u8]>,
+}
+
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct Message<'a> {
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+    #[component(name = "timestamp-ms")]
+    timestamp_ms: i64,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    headers: &'a [HeaderIn<'a>],
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct HeaderOut {
+    key: String,
+    value: Option<Vec<u8>>,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct Output {
+    topic: Option<String>,
+    partition: Option<i32>,
+    #[component(name = "timestamp-ms")]
+    timestamp_ms: Option<i64>,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Vec<HeaderOut>,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(variant)]
+enum Outcome {
+    #[component(name = "keep")]
+    Keep,
+    #[component(name = "drop")]
+    Drop,
+    #[component(name = "emit")]
+    Emit(Vec<Output>),
+    #[component(name = "reject")]
+    Reject(String),
+}
+
+/// A batch is run again record by record.
+pub(crate) struct Again;
+
+/// Runs a batch. Returns how many records are settled, at least one, and whether the store can be used again; or `Again`
+/// when a batch of several failed and nobody can say which of them did it (the store is dead then).
+pub(crate) fn run<E>(
+    instance: &mut Instance,
+    live: &mut Live,
+    records: &[Record<'_>],
+    settle: &mut dyn FnMut(usize, Settled<'_>) -> Result<(), E>,
+) -> Result<Result<(usize, bool), Again>, E> {
+    let verdict = call(instance, live, records).and_then(|verdict| match verdict {
+        Ok(outcomes) if outcomes.len() != records.len() => {
+            Err(contract("`process` returned another number of outcomes than it got messages"))
+        }
+        verdict => Ok(verdict),
+    });
+    let verdict = match verdict {
+        Err(_) if records.len() > 1 => return Ok(Err(Again)),
+        verdict => verdict,
+    };
+    let host = live.store.data();
+    host.stdio.release(&host.logs);
+    match verdict {
+        Ok(Ok(outcomes)) => settle_all(instance, &outcomes, settle).map(Ok),
+        // the guest says so of every message
+        Ok(Err(reason)) => {
+            for index in 0..records.len() {
+                settle(index, Settled::Reject(frame::reason(reason.as_bytes())))?;
+            }
+            Ok(Ok((records.len(), true)))
+        }
+        Err(fault) => settle(0, Settled::Fault(fault)).map(|()| Ok((1, false))),
+    }
+}
+
+/// One call of `process`, with one budget per record for all of them together.
+fn call(instance: &Instance, live: &mut Live, records: &[Record<'_>]) -> Result<Result<Vec<Outcome>, String>, Fault> {
+    let (inputs, _) = instance.topics();
+    let keys: Vec<Cow<'_, str>> =
+        records.iter().flat_map(|record| record.headers).map(|header| String::from_utf8_lossy(header.key)).collect();
+    let values = records.iter().flat_map(|record| record.headers).map(|header| header.value);
+    let headers: Vec<HeaderIn<'_>> = keys.iter().zip(values).map(|(key, value)| HeaderIn { key, value }).collect();
+    let mut rest = headers.as_slice();
+    let messages: Vec<Message<'_>> = records
+        .iter()
+        .map(|record| {
+            let (headers, after) = rest.split_at(record.headers.len());
+            rest = after;
+            Message {
+                topic: inputs.get(record.topic as usize).map_or("", String::as_str),
+                partition: record.partition,
+                offset: record.offset,
+                timestamp_ms: record.timestamp_ms,
+                key: record.key,
+                value: record.value,
+                headers,
+            }
+        })
+        .collect();
+    let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
+    let process = live.process;
+    let store = &mut live.store;
+    store.data_mut().begin_call();
+    if count > 1 {
+        store.data().stdio.hold();
+    }
+    let pace = instance.pace;
+    let called = store.set_fuel(pace.fuel(records.len())).and_then(|()| {
+        let func = process.typed::<(&[Message<'_>],), (Result<Vec<Outcome>, String>,)>(&*store)?;
+        Ok(drive(func.call_async(&mut *store, (&messages,)), || 0, 1, pace.times(count)))
+    });
+    match called {
+        Ok(Ok(Ok((verdict,)))) => Ok(verdict),
+        Ok(Err(late)) => Err(late.into()),
+        Ok(Ok(Err(error))) | Err(error) => Err(diagnose(store, &error)),
+    }
+}
+
+/// Settles outcomes up to the first that breaks a rule.
+fn settle_all<E>(
+    instance: &Instance,
+    outcomes: &[Outcome],
+    settle: &mut dyn FnMut(usize, Settled<'_>) -> Result<(), E>,
+) -> Result<(usize, bool), E> {
+    let mut frames = Vec::new();
+    for (index, outcome) in outcomes.iter().enumerate() {
+        let settled = match outcome {
+            Outcome::Keep => Ok(Settled::Keep),
+            Outcome::Drop => Ok(Settled::Drop),
+            Outcome::Reject(reason) => Ok(Settled::Reject(frame::reason(reason.as_bytes()))),
+            Outcome::Emit(outputs) => {
+                frames.clear();
+                encode(&mut frames, outputs, instance).and_then(|()| frame::judge(frame::EMIT, &frames, &instance.rules))
+            }
+        };
+        match settled {
+            Ok(settled) => settle(index, settled)?,
+            Err(fault) => return settle(index, Settled::Fault(fault)).map(|()| (index + 1, false)),
+        }
+    }
+    Ok((outcomes.len(), true))
+}
+
+fn encode(frames: &mut Vec<u8>, outputs: &[Output], instance: &Instance) -> Result<(), Fault> {
+    let (_, topics) = instance.topics();
+    for output in outputs {
+        let topic = match &output.topic {
+            None => 0,
+            Some(name) => match topics.iter().position(|topic| topic == name) {
+                Some(index) => u32::try_from(index).unwrap_or(u32::MAX),
+                None => return Err(Fault::new(FaultCode::OutputTopic, name.as_str())),
+            },
+        };
+        let headers = output.headers.iter().map(|h| Header { key: h.key.as_bytes(), value: h.value.as_deref() });
+        let new = NewOutput {
+            topic,
+            // -1 would pass for "none"
+            partition: output.partition.map_or(-1, |partition| if partition < 0 { i32::MIN } else { partition }),
+            timestamp_ms: output.timestamp_ms.unwrap_or(frame::INHERIT),
+            key: output.key.as_deref(),
+            value: output.value.as_deref(),
+            header_count: u32::try_from(output.headers.len()).unwrap_or(u32::MAX),
+            headers,
+        };
+        frame::encode_output(frames, new);
+    }
+    Ok(())
+}
+
+fn contract(why: &str) -> Fault {
+    Fault::new(FaultCode::Contract, why)
+}

@@ -1,0 +1,68 @@
+//! How the process ends: the numbers are part of the interface (sysexits, but clap's 2 for usage).
+
+/// An exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Ok = 0,
+    Failed = 1,
+    Usage = 2,
+    Unavailable = 69,
+    Internal = 70,
+    Io = 74,
+    Temporary = 75,
+    Auth = 77,
+    Config = 78,
+}
+
+impl Exit {
+    pub const ALL: [Self; 9] = [
+        Self::Ok,
+        Self::Failed,
+        Self::Usage,
+        Self::Unavailable,
+        Self::Internal,
+        Self::Io,
+        Self::Temporary,
+        Self::Auth,
+        Self::Config,
+    ];
+
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+            Self::Io => "io",
+            Self::Temporary => "temporary",
+            Self::Auth => "auth",
+            Self::Config => "config",
+        }
+    }
+
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "Done; a stop that was asked for and went well.",
+            Self::Failed => "A check said no, or a transform's policy is to stop and it did.",
+            Self::Usage => "The command line cannot be understood.",
+            Self::Unavailable => "The brokers cannot be reached, or lack what is needed.",
+            Self::Internal => "A defect of Pelton.",
+            Self::Io => "Reading or writing a local file failed.",
+            Self::Temporary => "Not now: starting again may help.",
+            Self::Auth => "The brokers refuse the credentials, or do not authorise the operation.",
+            Self::Config => "The configuration is wrong, or does not fit the cluster; starting again will not help.",
+        }
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}

@@ -1,0 +1,181 @@
+//! The command line: what can be asked of `pelton`, and how the answer is printed.
+//!
+//! Owns arguments, exit codes and the look of output; each subcommand is a file. Data goes to stdout, everything else
+//! to stderr. Refuses to decide anything about records: `run` hands a checked configuration to the service.
+
+mod config_cmd;
+mod exit;
+mod logging;
+pub mod run;
+mod validate;
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+pub use exit::Exit;
+
+use crate::config::{self, ConfigErrors, Loaded, Paint, Sources};
+
+/// Exactly-once stream processor for Kafka with sandboxed WebAssembly transforms.
+#[derive(Debug, Parser)]
+#[command(name = "pelton", version, about, disable_help_subcommand = true, after_help = AFTER)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const AFTER: &str = "\
+With -c and no command, pelton runs. Settings also come from the environment: PELTON__DELIVERY__COMMIT_INTERVAL=1s.
+Exit codes: 0 ok, 1 failed, 2 usage, 69 unavailable, 70 internal, 74 io, 75 temporary, 77 auth, 78 config.";
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Config file (.yaml, .toml, .json); again for more, later ones win.
+    #[arg(short, long, value_name = "FILE", global = true, env = "PELTON_CONFIG", value_delimiter = ',')]
+    config: Vec<PathBuf>,
+
+    /// Sets one value above all files and the environment.
+    #[arg(long, value_name = "PATH=VALUE", global = true, value_parser = assignment)]
+    set: Vec<String>,
+
+    /// How logs look.
+    #[arg(long, value_name = "FORMAT", global = true, env = "PELTON_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+
+    /// More logs; again for more still. PELTON_LOG has the last word.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+
+    /// Only warnings; again for errors only.
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "verbose")]
+    quiet: u8,
+
+    /// When to use colours.
+    #[arg(long, value_name = "WHEN", global = true, default_value = "auto")]
+    color: Color,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Process records until told to stop.
+    Run,
+    /// Check the configuration, and that the cluster and the modules fit it.
+    Validate(validate::Arguments),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(config_cmd::Command),
+}
+
+/// How logs look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// How a command prints its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// The whole program: parses, does, prints, and says how it ended.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(why) => {
+            let exit = if why.use_stderr() { Exit::Usage } else { Exit::Ok };
+            // Nobody is left to tell that the terminal is gone.
+            let _ = why.print();
+            return exit;
+        }
+    };
+    let Cli { global, command } = cli;
+    match command {
+        None if global.config.is_empty() => {
+            let _ = Cli::command().print_help();
+            Exit::Usage
+        }
+        None | Some(Command::Run) => start(&global),
+        Some(Command::Validate(arguments)) => validate::validate(&global, &arguments),
+        Some(Command::Config(command)) => config_cmd::config(&global, &command),
+    }
+}
+
+fn start(global: &Global) -> Exit {
+    match global.load(true) {
+        Ok(loaded) => {
+            logging::init(global);
+            run::run(loaded)
+        }
+        Err(errors) => global.refuse(&errors),
+    }
+}
+
+impl Global {
+    /// `outside`: whether what the configuration refers to must be there.
+    fn load(&self, outside: bool) -> Result<Loaded, ConfigErrors> {
+        config::load(&Sources { outside, ..Sources::new(self.config.clone(), self.set.clone()) })
+    }
+
+    /// Shows errors to a person.
+    fn refuse(&self, errors: &ConfigErrors) -> Exit {
+        eprintln!("{}", errors.render(self.paint()));
+        Exit::Config
+    }
+
+    fn paint(&self) -> Paint {
+        let empty = |name| std::env::var_os(name).is_none_or(|value: OsString| value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        match self.color {
+            Color::Always => Paint::On,
+            Color::Auto if std::io::stderr().is_terminal() && empty("NO_COLOR") && !dumb => Paint::On,
+            _ => Paint::Off,
+        }
+    }
+}
+
+/// Writes to stdout. A reader that has gone (`| head`) is no failure.
+fn print(text: &str) -> Exit {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("error: cannot write to stdout: {why}");
+            Exit::Io
+        }
+        _ => Exit::Ok,
+    }
+}
+
+fn assignment(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((path, _)) if !path.trim().is_empty() => Ok(text.to_owned()),
+        _ => Err("write it as path=value, such as delivery.commit_interval=1s".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

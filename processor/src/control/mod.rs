@@ -1,0 +1,8 @@
+//! The control plane: makes a [`Plan`](crate::dataplane::plan::Plan) of a configuration ([`prepare`]), starts the workers
+//! and ends them ([`supervisor`]). Nothing here touches a record.
+
+pub mod prepare;
+pub mod supervisor;
+
+pub use prepare::{Problem, check_environment};
+pub use supervisor::{Ended, run};

@@ -1,0 +1,407 @@
+//! From configuration to plan: modules are loaded, compiled, linked and configured, topics are looked up, librdkafka is
+//! asked what it thinks of the properties. Everything that is wrong is found in one go, before the first record.
+
+use crate::config::{Config, Guarantee, Latency, Millis, Start, Then, Transform};
+use crate::dataplane::kafka::{self, Identity};
+use crate::dataplane::plan::{DeliveryPlan, OnError, OutputTopic, Plan, TransformPlan};
+use pelton_kafka::{ClientError, Cluster, Properties, TopicInfo};
+use pelton_sandbox::{Ceiling, Digest, Engine, EngineConfig, Generation, Limits, LoadError, Module, Spec};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a broker may take to answer at start.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Something that the configuration names and that is not as it must be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// Stable: `topic.missing`, `module.import`, …
+    pub code: &'static str,
+    /// Where in the configuration: `transforms.redact.module`.
+    pub path: String,
+    /// What is wrong, in a sentence.
+    pub text: String,
+    /// What to do.
+    pub advice: String,
+}
+
+/// A plan, and what the workers need besides.
+#[derive(Debug)]
+pub struct Prepared {
+    pub plan: Arc<Plan>,
+    pub identity: Identity,
+    pub latency: Latency,
+    pub session_timeout: Duration,
+    pub consumer: Properties,
+    pub producer: Properties,
+    /// Partitions of all input topics together: more workers than these would stand idle.
+    pub partitions: usize,
+    // Keeps the pool that the instances live in.
+    _engine: Engine,
+}
+
+/// What `pelton validate` says of the world around a configuration.
+pub fn check_environment(config: &Config) -> Vec<Problem> {
+    match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
+        Ok(runtime) => prepare(config, runtime.handle()).err().unwrap_or_default(),
+        Err(error) => vec![problem("process.runtime", "", error.to_string(), "raise the limits of this process")],
+    }
+}
+
+/// # Errors
+/// Everything that stands in the way, in the order of the configuration.
+pub fn prepare(config: &Config, runtime: &tokio::runtime::Handle) -> Result<Prepared, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let properties = client_properties(config, &mut problems);
+    let topics = Topics::of(config);
+    let partitions = match &properties {
+        Some((_, producer)) => look_up(&topics, producer, &mut problems),
+        None => BTreeMap::new(),
+    };
+    let engine = engine(config, runtime, &mut problems);
+    let transforms = match &engine {
+        Some(engine) => transforms(config, engine, &topics, &mut problems),
+        None => Vec::new(),
+    };
+    let identity = identity(config, &mut problems);
+    let (Some((consumer, producer)), Some(engine), Some(identity), true) =
+        (properties, engine, identity, problems.is_empty())
+    else {
+        return Err(problems);
+    };
+    let count = |topic: &Arc<str>| partitions.get(topic).copied().unwrap_or(0);
+    let plan = Plan {
+        application: Arc::from(config.application.as_str()),
+        inputs: topics.inputs.iter().map(|(name, start)| (Arc::clone(name), *start)).collect(),
+        outputs: topics
+            .outputs
+            .iter()
+            .map(|name| OutputTopic { name: Arc::clone(name), partitions: count(name) })
+            .collect(),
+        transforms,
+        delivery: delivery(config),
+        guest_text: config.observe.guest_text,
+    };
+    Ok(Prepared {
+        partitions: topics.inputs.iter().map(|(name, _)| count(name) as usize).sum(),
+        plan: Arc::new(plan),
+        identity,
+        latency: config.delivery.latency,
+        session_timeout: config.kafka.session_timeout.duration(),
+        consumer,
+        producer,
+        _engine: engine,
+    })
+}
+
+/// All topics of the application, each once, with the place that first names it.
+struct Topics {
+    inputs: Vec<(Arc<str>, pelton_kafka::Start)>,
+    outputs: Vec<Arc<str>>,
+    named_at: BTreeMap<Arc<str>, String>,
+}
+
+impl Topics {
+    fn of(config: &Config) -> Self {
+        let mut topics = Topics { inputs: Vec::new(), outputs: Vec::new(), named_at: BTreeMap::new() };
+        for (name, transform) in &config.transforms {
+            let start = match transform.input.start {
+                Start::Earliest => pelton_kafka::Start::Earliest,
+                Start::Latest => pelton_kafka::Start::Latest,
+            };
+            for topic in &transform.input.topics {
+                let topic = topics.name(topic.as_str(), format!("transforms.{name}.input.topics"));
+                if !topics.inputs.iter().any(|(known, _)| *known == topic) {
+                    topics.inputs.push((topic, start));
+                }
+            }
+            for topic in transform.output.topics() {
+                topics.output(topic.as_str(), format!("transforms.{name}.output"));
+            }
+            if let Some(topic) = transform.dead_letters() {
+                topics.output(topic.as_str(), format!("transforms.{name}.on_error.topic"));
+            }
+        }
+        topics
+    }
+
+    fn name(&mut self, topic: &str, at: String) -> Arc<str> {
+        let topic: Arc<str> = Arc::from(topic);
+        self.named_at.entry(Arc::clone(&topic)).or_insert(at);
+        topic
+    }
+
+    fn output(&mut self, topic: &str, at: String) {
+        let topic = self.name(topic, at);
+        if !self.outputs.contains(&topic) {
+            self.outputs.push(topic);
+        }
+    }
+
+    /// The index of an output topic, which `of` has seen.
+    fn output_index(&self, topic: &str) -> u32 {
+        self.outputs.iter().position(|known| &**known == topic).unwrap_or(0) as u32
+    }
+}
+
+fn client_properties(config: &Config, problems: &mut Vec<Problem>) -> Option<(Properties, Properties)> {
+    let mut clients = Vec::new();
+    for (section, revealed) in [
+        ("kafka.consumer.properties", config.kafka.consumer_properties()),
+        ("kafka.producer.properties", config.kafka.producer_properties()),
+    ] {
+        let revealed = match revealed {
+            Ok(revealed) => revealed,
+            Err(error) => {
+                problems.push(problem("config.secret", section, error.to_string(), "provide the value where it is said to be"));
+                continue;
+            }
+        };
+        let mut properties = Properties::new();
+        properties.set("bootstrap.servers", config.kafka.bootstrap_servers.as_str());
+        revealed.iter().for_each(|(name, value)| properties.set(name, value.as_str()));
+        match properties.check() {
+            Ok(()) => clients.push(properties),
+            Err(error) => problems.push(problem(
+                "config.kafka_property",
+                section,
+                error.to_string(),
+                "see librdkafka's CONFIGURATION.md",
+            )),
+        }
+    }
+    match <[Properties; 2]>::try_from(clients) {
+        Ok([consumer, producer]) => Some((consumer, producer)),
+        Err(_) => None,
+    }
+}
+
+/// Partitions of each topic that is as it must be.
+fn look_up(topics: &Topics, properties: &Properties, problems: &mut Vec<Problem>) -> BTreeMap<Arc<str>, i32> {
+    let mut found = BTreeMap::new();
+    let cluster = match Cluster::new(&properties.clone().with("allow.auto.create.topics", "false")) {
+        Ok(cluster) => cluster,
+        Err(error) => {
+            problems.push(problem("kafka.client", "kafka", error.to_string(), "correct the librdkafka properties"));
+            return found;
+        }
+    };
+    for (topic, at) in &topics.named_at {
+        match cluster.topic(topic, PATIENCE) {
+            Ok(TopicInfo::Partitions(count)) => {
+                found.insert(Arc::clone(topic), count);
+            }
+            Ok(TopicInfo::Missing) => problems.push(problem(
+                "topic.missing",
+                at,
+                format!("the topic `{topic}` does not exist"),
+                "create it (Pelton never creates topics), or correct the name",
+            )),
+            Ok(TopicInfo::Refused(error)) => problems.push(problem(
+                "topic.refused",
+                at,
+                format!("the broker says of topic `{topic}`: {error}"),
+                "give this principal Describe on it, and Read or Write as it is used",
+            )),
+            // No broker answers: the same would be said of every topic.
+            Err(error) => {
+                problems.push(unreachable(&error));
+                return found;
+            }
+        }
+    }
+    found
+}
+
+fn unreachable(error: &ClientError) -> Problem {
+    problem(
+        "kafka.unreachable",
+        "kafka.bootstrap_servers",
+        format!("no broker answered within {}s: {error}", PATIENCE.as_secs()),
+        "check the address, the network and, in `kafka.properties`, security.protocol and credentials",
+    )
+}
+
+fn engine(config: &Config, runtime: &tokio::runtime::Handle, problems: &mut Vec<Problem>) -> Option<Engine> {
+    let most = config.transforms.values().map(|t| t.limits.memory.get()).max().unwrap_or(0);
+    let defaults = Ceiling::default();
+    // One instance per transform and worker, and one more while a generation is tried.
+    let instances = (config.transforms.len() * (workers(config) + 1)) as u32;
+    let ceiling = Ceiling { memory: defaults.memory.max(most), instances: instances.max(16) };
+    let cache_dir = config.cache_dir.resolve();
+    match Engine::new(EngineConfig { cache_dir, ceiling, runtime: runtime.clone() }) {
+        Ok(engine) => Some(engine),
+        Err(error) => {
+            problems.push(problem("sandbox.engine", "transforms", chain(&error), "use fewer transforms or workers, or raise the address-space limit (ulimit -v)"));
+            None
+        }
+    }
+}
+
+/// Worker threads, before they are bounded by the partitions there are.
+pub fn workers(config: &Config) -> usize {
+    config.workers.count()
+}
+
+fn transforms(
+    config: &Config,
+    engine: &Engine,
+    topics: &Topics,
+    problems: &mut Vec<Problem>,
+) -> Vec<TransformPlan> {
+    // Transforms that share a module share its compiled code.
+    let mut modules: BTreeMap<PathBuf, Module> = BTreeMap::new();
+    let mut plans = Vec::new();
+    for (name, transform) in &config.transforms {
+        let at = |key: &str| format!("transforms.{name}.{key}");
+        let pin = transform.sha256.as_ref().map(|sha| Digest::from(*sha.bytes()));
+        let module = match modules.get(&transform.module) {
+            Some(module) if pin.as_ref().is_none_or(|pin| *pin == module.digest()) => module.clone(),
+            _ => match engine.load(&transform.module, pin.as_ref()) {
+                Ok(module) => modules.entry(transform.module.clone()).insert_entry(module).get().clone(),
+                Err(error) => {
+                    problems.push(load_problem(&error, &at("module")));
+                    continue;
+                }
+            },
+        };
+        let spec = match spec(name.as_str(), transform, config.observe.guest_text) {
+            Ok(spec) => spec,
+            Err(error) => {
+                problems.push(problem("config.secret", &at("settings"), error, "provide the value where it is said to be"));
+                continue;
+            }
+        };
+        match Generation::prepare(&module, spec, 1) {
+            Ok(generation) => plans.push(plan(name.as_str(), transform, generation, topics)),
+            Err(error) => problems.push(problem(
+                "module.unfit",
+                &at("module"),
+                chain(&error),
+                "the module must fit the transform that it is configured for; `grants` and `limits` say what it may use",
+            )),
+        }
+    }
+    plans
+}
+
+fn load_problem(error: &LoadError, at: &str) -> Problem {
+    problem("module.load", at, chain(error), "build the module for wasm32-wasip2 with the SDK, and check path and `sha256`")
+}
+
+fn spec(name: &str, transform: &Transform, guest_text: bool) -> Result<Spec, String> {
+    let settings = transform.revealed_settings().map_err(|error| error.to_string())?;
+    let environment = transform
+        .grants
+        .environment
+        .iter()
+        .filter_map(|name| std::env::var(name.as_str()).ok().map(|value| (name.to_string(), value)))
+        .collect();
+    let directories = transform
+        .grants
+        .directories
+        .iter()
+        .map(|(guest, host)| (guest.to_string(), host.clone()))
+        .collect();
+    let limits = &transform.limits;
+    Ok(Spec {
+        transform: name.to_owned(),
+        settings: settings.into_iter().collect(),
+        inputs: transform.input.topics.iter().map(ToString::to_string).collect(),
+        outputs: transform.output.topics().map(ToString::to_string).collect(),
+        limits: Limits {
+            deadline: limits.deadline.duration(),
+            fuel: limits.fuel,
+            memory: limits.memory.get(),
+            outputs: limits.outputs,
+            output_bytes: u32::try_from(limits.output_bytes.get()).unwrap_or(u32::MAX),
+            log_bytes_per_second: u32::try_from(limits.log.get()).unwrap_or(u32::MAX),
+            configure_deadline: limits.configure_deadline.duration(),
+            ..Limits::default()
+        },
+        grants: pelton_sandbox::Grants { directories, environment },
+        observe_guest_text: guest_text,
+    })
+}
+
+fn plan(name: &str, transform: &Transform, generation: Generation, topics: &Topics) -> TransformPlan {
+    let own = |topic: &Arc<str>| transform.input.topics.iter().position(|t| t.as_str() == &**topic).map(|i| i as u32);
+    TransformPlan {
+        name: Arc::from(name),
+        digest: Arc::from(generation.digest().to_string()),
+        inputs: topics.inputs.iter().map(|(topic, _)| own(topic)).collect(),
+        outputs: transform.output.topics().map(|topic| topics.output_index(topic.as_str())).collect(),
+        on_error: match (transform.on_error.then, transform.dead_letters()) {
+            (Then::DeadLetter, Some(topic)) => OnError::DeadLetter(topics.output_index(topic.as_str())),
+            (Then::Skip, _) => OnError::Skip,
+            // A dead letter without a topic is refused by the configuration's own checks.
+            (Then::Stop | Then::DeadLetter, _) => OnError::Stop,
+        },
+        generation,
+    }
+}
+
+fn delivery(config: &Config) -> DeliveryPlan {
+    let delivery = &config.delivery;
+    let (interval, idle) = match delivery.latency {
+        Latency::Throughput => (delivery.commit_interval, None),
+        // A quiet moment ends a transaction early; back to back that would double the broker's work.
+        Latency::Balanced => (delivery.commit_interval, Some(Duration::from_millis(20))),
+        Latency::Low => (delivery.commit_interval.min(Millis::from_millis(5)), None),
+    };
+    DeliveryPlan {
+        exactly_once: delivery.guarantee == Guarantee::ExactlyOnce,
+        commit_interval: interval.duration(),
+        idle,
+        max_records: delivery.max_transaction_records,
+        max_bytes: delivery.max_transaction_bytes.get(),
+        transaction_timeout: config.kafka.transaction_timeout.duration(),
+        drain_limit: config.drain_limit.duration(),
+    }
+}
+
+fn identity(config: &Config, problems: &mut Vec<Problem>) -> Option<Identity> {
+    let instance = match config.instance.identity() {
+        Ok(crate::config::Identity::Named(name)) => name.to_string(),
+        Ok(crate::config::Identity::Random) => random_name(),
+        Err(error) => {
+            problems.push(problem("config.instance", "instance", error, "set PELTON_INSTANCE, or `instance` to a name or to `random`"));
+            return None;
+        }
+    };
+    Some(Identity { application: Arc::from(config.application.as_str()), instance: Arc::from(instance) })
+}
+
+/// Sixteen hexadecimal digits that no other process has.
+fn random_name() -> String {
+    use std::hash::{BuildHasher, Hasher};
+    format!("{:016x}", std::hash::RandomState::new().build_hasher().finish())
+}
+
+fn problem(code: &'static str, path: &str, text: String, advice: &str) -> Problem {
+    Problem { code, path: path.to_owned(), text, advice: advice.to_owned() }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// The latency profile as the Kafka clients know it.
+pub fn latency(latency: Latency) -> kafka::Latency {
+    match latency {
+        Latency::Throughput => kafka::Latency::Throughput,
+        Latency::Balanced => kafka::Latency::Balanced,
+        Latency::Low => kafka::Latency::Low,
+    }
+}

@@ -1,0 +1,244 @@
+//! Starts the workers, listens to signals, ends everything in order.
+//!
+//! SIGTERM (an orchestrator) and SIGINT (Ctrl-C) drain: no more records, what is open commits, the group is left. A second
+//! one, or SIGQUIT, aborts. A worker that cannot go on drains the others and gives the process its exit code.
+
+use super::prepare::{Prepared, Problem, latency, prepare, workers};
+use crate::config::Config;
+use crate::dataplane::committer::KafkaSink;
+use crate::dataplane::counters::{Counters, Totals};
+use crate::dataplane::kafka::{KafkaProgress, KafkaSource, consumer_properties, producer_properties};
+use crate::dataplane::lanes::Lanes;
+use crate::dataplane::pace::BatchSize;
+use crate::dataplane::process::Processor;
+use crate::dataplane::worker::{Order, Orders, Worker, WorkerError};
+use pelton_kafka::{Batch, Consumer, Wake};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Handle};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// Lanes of a worker: while one commits the other is written to.
+const LANES: usize = 2;
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Told to stop; everything is committed.
+    Drained,
+    /// Nothing was started.
+    Refused(Vec<Problem>),
+    /// A worker could not go on.
+    Failed(WorkerError),
+    /// A worker panicked, or could not be started: a bug or a bare machine.
+    Broken(String),
+}
+
+struct Running {
+    wake: Arc<Wake>,
+    counters: Arc<Counters>,
+}
+
+/// What a worker's thread says when it ends.
+type Verdict = Result<(), WorkerError>;
+
+/// Runs the application until it is told to stop or cannot go on. Blocks.
+pub fn run(config: &Config) -> Ended {
+    let runtime = match Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Ended::Broken(format!("no runtime: {error}")),
+    };
+    let started = Instant::now();
+    let prepared = match prepare(config, runtime.handle()) {
+        Ok(prepared) => prepared,
+        Err(problems) => return Ended::Refused(problems),
+    };
+    let count = workers(config).clamp(1, prepared.partitions.max(1));
+    tracing::info!(
+        application = %prepared.identity.application,
+        instance = %prepared.identity.instance,
+        workers = count,
+        transforms = prepared.plan.transforms.len(),
+        exactly_once = prepared.plan.delivery.exactly_once,
+        librdkafka = pelton_kafka::librdkafka_version(),
+        prepared_ms = started.elapsed().as_millis() as u64,
+        "starting"
+    );
+    for transform in &prepared.plan.transforms {
+        tracing::info!(
+            transform = %transform.name,
+            digest = %transform.digest,
+            generation = transform.generation.number(),
+            "transform is ready"
+        );
+    }
+    let ended = runtime.block_on(supervise(&prepared, count));
+    // Threads that hang in a call of librdkafka must not keep the process.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn supervise(prepared: &Prepared, count: usize) -> Ended {
+    let orders = Arc::new(Orders::default());
+    let (report, mut reports) = unbounded_channel();
+    let mut running = Vec::new();
+    for index in 0..count {
+        match start(prepared, index, &orders, &report) {
+            Ok(worker) => running.push(worker),
+            Err(error) => {
+                order(&orders, &running, Order::Abort);
+                return Ended::Broken(format!("worker {index} cannot be started: {error}"));
+            }
+        }
+    }
+    drop(report);
+    let ended = until_all_end(&orders, &running, &mut reports, prepared.plan.delivery.drain_limit).await;
+    let totals = running.iter().map(|worker| worker.counters.read()).fold(Totals::default(), |a, b| a + b);
+    tracing::info!(
+        records_in = totals.records_in,
+        kept = totals.kept,
+        emitted = totals.emitted,
+        dropped = totals.dropped,
+        rejected = totals.rejected,
+        dead_letters = totals.dead_letters,
+        skipped = totals.skipped,
+        records_out = totals.records_out,
+        committed = totals.committed,
+        rolled_back = totals.rolled_back,
+        "stopped"
+    );
+    ended
+}
+
+async fn until_all_end(
+    orders: &Orders,
+    running: &[Running],
+    reports: &mut UnboundedReceiver<Verdict>,
+    drain_limit: Duration,
+) -> Ended {
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            order(orders, running, Order::Abort);
+            return Ended::Broken(format!("no signals: {error}"));
+        }
+    };
+    let mut ended = Ended::Drained;
+    let mut left = running.len();
+    // Workers keep their own limits; this is for one that cannot.
+    let mut give_up_at = None;
+    loop {
+        let give_up = async {
+            match give_up_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            verdict = reports.recv() => match verdict {
+                None if left > 0 => return Ended::Broken(format!("{left} workers panicked")),
+                None => return ended,
+                Some(Ok(())) => left -= 1,
+                Some(Err(error)) => {
+                    left -= 1;
+                    tracing::error!(code = error.code(), advice = error.advice(), "{error}");
+                    order(orders, running, Order::Drain);
+                    if matches!(ended, Ended::Drained) {
+                        ended = Ended::Failed(error);
+                    }
+                }
+            },
+            wanted = signals.next() => {
+                let wanted = if orders.get() == Order::Run { wanted } else { Order::Abort };
+                tracing::info!(order = ?wanted, "signal received");
+                order(orders, running, wanted);
+            }
+            () = give_up => {
+                let limit = drain_limit;
+                return match ended {
+                    Ended::Drained => Ended::Failed(WorkerError::Drain { limit }),
+                    other => other,
+                };
+            }
+        }
+        if give_up_at.is_none() && orders.get() != Order::Run {
+            give_up_at = Some(tokio::time::Instant::now() + drain_limit + Duration::from_secs(15));
+        }
+        if orders.get() == Order::Abort {
+            give_up_at = give_up_at.map(|at| at.min(tokio::time::Instant::now() + Duration::from_secs(8)));
+        }
+    }
+}
+
+fn order(orders: &Orders, running: &[Running], order: Order) {
+    orders.give(order);
+    running.iter().for_each(|worker| worker.wake.notify());
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    async fn next(&mut self) -> Order {
+        tokio::select! {
+            _ = self.terminate.recv() => Order::Drain,
+            _ = self.interrupt.recv() => Order::Drain,
+            _ = self.quit.recv() => Order::Abort,
+        }
+    }
+}
+
+/// One worker: its group member, its lanes, its thread.
+fn start(
+    prepared: &Prepared,
+    index: usize,
+    orders: &Arc<Orders>,
+    report: &UnboundedSender<Verdict>,
+) -> Result<Running, Box<dyn std::error::Error>> {
+    let Prepared { plan, identity, .. } = prepared;
+    let latency = latency(prepared.latency);
+    let wake = Arc::new(Wake::new()?);
+    let counters = Arc::new(Counters::default());
+    let properties = consumer_properties(identity, index, latency, prepared.session_timeout, &prepared.consumer);
+    let consumer = Arc::new(Consumer::new(&properties, &plan.inputs, LANES, &wake)?);
+    let sinks = (0..LANES)
+        .map(|lane| {
+            let properties =
+                producer_properties(identity, index, lane, latency, &plan.delivery, &prepared.producer);
+            let name = format!("commit-{index}-{lane}");
+            KafkaSink::new(&name, properties, plan, &consumer, orders, &wake)
+        })
+        .collect::<io::Result<Vec<KafkaSink>>>()?;
+    let lanes = Lanes::new(sinks, KafkaProgress(Arc::clone(&consumer)), Arc::clone(plan), Arc::clone(&counters));
+    let source = KafkaSource { consumer, wake: Arc::clone(&wake) };
+    let (plan, orders, report, runtime) = (Arc::clone(plan), Arc::clone(orders), report.clone(), Handle::current());
+    let running = Running { wake, counters: Arc::clone(&counters) };
+    std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        // WASI's timers and files live in the runtime.
+        let _runtime = runtime.enter();
+        let mut processor = Processor::new(Arc::clone(&plan), counters);
+        let worker = Worker {
+            source,
+            lanes,
+            process: |batch: &Batch, sink: &mut KafkaSink| processor.run(batch, sink),
+            size: BatchSize::new(plan.delivery.commit_interval),
+            orders,
+            drain_limit: plan.delivery.drain_limit,
+        };
+        let _ = report.send(worker.run());
+    })?;
+    Ok(running)
+}

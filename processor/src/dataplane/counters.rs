@@ -1,0 +1,56 @@
+//! What a worker has done, in atomics that it adds to with one relaxed store each and that anybody may read.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// One worker's counters, all growing only.
+        #[derive(Debug, Default)]
+        pub struct Counters { $($(#[$doc])* pub $name: Counter,)* }
+
+        /// A reading of [`Counters`], or the sum of several.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        pub struct Totals { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Counters {
+            pub fn read(&self) -> Totals {
+                Totals { $($name: self.$name.0.load(Ordering::Relaxed),)* }
+            }
+        }
+
+        impl std::ops::Add for Totals {
+            type Output = Totals;
+            fn add(self, other: Totals) -> Totals {
+                Totals { $($name: self.$name + other.$name,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Input records read, once per record however many transforms read it.
+    records_in,
+    /// Outcomes by kind; one per record and transform.
+    kept,
+    dropped,
+    emitted,
+    rejected,
+    /// Records written, dead letters not included.
+    records_out,
+    dead_letters,
+    skipped,
+    /// Transactions by result.
+    committed,
+    rolled_back,
+}
+
+/// Added to by one thread, read by any.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, n: u64) {
+        // One writer: a load and a store are enough, and cheaper than a locked add.
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,146 @@
+//! The ports over Kafka, and the librdkafka properties that the loop relies on. Why each differs from librdkafka's default
+//! is said beside it; everything else is the user's.
+
+use super::plan::DeliveryPlan;
+use super::ports::{Progress, Source};
+use pelton_kafka::{
+    Batch, Consumer, ConsumerError, GroupMetadata, NotAMember, Position, Properties, RebalanceHandler, TopicPartition,
+    TxnError, Wake,
+};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// One group member as the loop's source.
+#[derive(Debug)]
+pub struct KafkaSource {
+    pub consumer: Arc<Consumer>,
+    pub wake: Arc<Wake>,
+}
+
+impl Source for KafkaSource {
+    fn poll(&mut self, group: &mut dyn RebalanceHandler) -> Result<(), ConsumerError> {
+        self.consumer.poll(group)
+    }
+
+    fn fetch(&mut self, lane: usize, max: usize, into: &mut Batch) -> Result<(), ConsumerError> {
+        self.consumer.fetch(lane, max, into)
+    }
+
+    fn seek(&mut self, positions: &[(TopicPartition, Position)]) -> Result<(), TxnError> {
+        self.consumer.seek(positions)
+    }
+
+    fn forward(&mut self, partition: &TopicPartition, lane: usize) {
+        self.consumer.forward(partition, lane);
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        self.wake.wait(timeout);
+    }
+
+    fn close(&mut self, group: &mut dyn RebalanceHandler, limit: Duration) -> bool {
+        self.consumer.close(group, limit)
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+/// The group as the loop's measure of progress.
+#[derive(Debug)]
+pub struct KafkaProgress(pub Arc<Consumer>);
+
+impl Progress for KafkaProgress {
+    type Fence = GroupMetadata;
+
+    fn fence(&self) -> Result<GroupMetadata, NotAMember> {
+        self.0.membership()
+    }
+}
+
+/// Who a client is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub application: Arc<str>,
+    pub instance: Arc<str>,
+}
+
+/// Latency profile of the clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Latency {
+    Throughput,
+    Balanced,
+    Low,
+}
+
+/// Group member `worker`. `user` are the user's properties, checked not to hold ours.
+pub fn consumer_properties(
+    id: &Identity,
+    worker: usize,
+    latency: Latency,
+    session_timeout: Duration,
+    user: &Properties,
+) -> Properties {
+    let mut p = Properties::new()
+        .with("fetch.wait.max.ms", if latency == Latency::Low { "50" } else { "100" })
+        // After a full queue librdkafka would not fetch for a second.
+        .with("fetch.queue.backoff.ms", "5")
+        // Prefetch is per partition here: this bounds memory (I9) and costs no throughput.
+        .with("queued.min.messages", "2000")
+        .with("queued.max.messages.kbytes", "8192")
+        .with("retry.backoff.ms", "20");
+    user.iter().for_each(|(name, value)| p.set(name, value));
+    p.with("client.id", format!("pelton-{}-{}-{worker}", id.application, id.instance))
+        .with("group.id", id.application.as_ref())
+        .with("session.timeout.ms", session_timeout.as_millis().to_string())
+        // Revocations are incremental, and served by us before partitions move.
+        .with("partition.assignment.strategy", "cooperative-sticky")
+        // Positions are committed with their outputs, or not at all.
+        .with("enable.auto.commit", "false")
+        .with("enable.auto.offset.store", "false")
+        // Aborted input must not be processed; this also makes committed positions wait for open transactions.
+        .with("isolation.level", "read_committed")
+        // The start of a topic that asks for its end is set partition by partition.
+        .with("auto.offset.reset", "earliest")
+        .with("enable.partition.eof", "false")
+        // A mistyped topic must fail, not appear.
+        .with("allow.auto.create.topics", "false")
+}
+
+/// The producer of one lane.
+pub fn producer_properties(
+    id: &Identity,
+    worker: usize,
+    lane: usize,
+    latency: Latency,
+    delivery: &DeliveryPlan,
+    user: &Properties,
+) -> Properties {
+    let name = format!("{}-{}-{worker}-{lane}", id.application, id.instance);
+    let mut p = Properties::new()
+        .with("linger.ms", if latency == Latency::Low { "0" } else { "20" })
+        .with("batch.size", "1000000")
+        .with("batch.num.messages", "10000")
+        .with("queue.buffering.max.messages", "200000")
+        .with("queue.buffering.max.kbytes", "65536")
+        // The coordinator asks to come back while it still writes the last transaction's markers.
+        .with("retry.backoff.ms", "10");
+    user.iter().for_each(|(name, value)| p.set(name, value));
+    p = p
+        .with("client.id", format!("pelton-{name}"))
+        .with("enable.idempotence", "true")
+        .with("acks", "all")
+        // Only failures are reported; a transaction counts them, so nothing else is needed.
+        .with("delivery.report.only.error", "true")
+        // Records without a key go by the input's partition, not by chance.
+        .with("sticky.partitioning.linger.ms", "0")
+        .with("allow.auto.create.topics", "false");
+    if delivery.exactly_once {
+        p = p
+            // Stable, so that a restart at once ends what its predecessor left open.
+            .with("transactional.id", name)
+            .with("transaction.timeout.ms", delivery.transaction_timeout.as_millis().to_string());
+    }
+    p
+}

@@ -1,0 +1,32 @@
+//! The data plane: the life of a record, top to bottom. Read the files in this order:
+//!
+//! 1. [`plan`]: what is fixed before the first record: topics, transforms, policies, limits.
+//! 2. [`ports`]: the three things that the loop needs of the world: [`Source`](ports::Source), [`Sink`](ports::Sink),
+//!    [`Progress`](ports::Progress).
+//! 3. [`worker`]: the loop: poll, fetch, process, produce, seal, wait.
+//! 4. [`process`]: one batch through its transforms: records in, one outcome each.
+//! 5. [`outcome`]: what becomes of one outcome: outputs, a dead letter, or the end.
+//! 6. [`dead_letter`]: the headers that a rejected record gets.
+//! 7. [`lanes`]: open transactions, sealing them, taking what came of them, and the duty to finish before a revocation.
+//! 8. [`assignment`]: which partition belongs to which lane, and where reading goes on after a rollback.
+//! 9. [`pace`]: when a transaction is due and how many records fit a batch.
+//! 10. [`committer`]: the thread that ends transactions, and mends a lane when one fails.
+//! 11. [`kafka`]: the ports over `pelton-kafka`, and the librdkafka properties that the loop relies on.
+//!
+//! One worker is one plain thread with a group member of its own; workers share nothing but counters.
+
+pub mod assignment;
+pub mod committer;
+pub mod counters;
+pub mod dead_letter;
+pub mod kafka;
+pub mod lanes;
+pub mod outcome;
+pub mod pace;
+pub mod plan;
+pub mod ports;
+pub mod process;
+pub mod worker;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! What becomes of one outcome: outputs into the open transaction, a dead letter beside them, nothing, or the end of the
+//! worker. All outputs of a record are checked before the first is produced: half a record must never be written (I1).
+
+use super::counters::Counters;
+use super::dead_letter::{self, Verdict};
+use super::plan::{OnError, Plan, TransformPlan};
+use super::ports::{Refused, Sink};
+use super::process::Interrupted;
+use super::worker::WorkerError;
+use pelton_kafka::{Fate, Header, Message, Output, Partitioning, ProduceError, TxnError};
+use pelton_sandbox::{OutputRecord, Outputs, Settled};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The way out for one transform's records, into one open transaction.
+pub struct Delivery<'a, K> {
+    pub plan: &'a Plan,
+    pub transform: &'a TransformPlan,
+    pub sink: &'a mut K,
+    pub counters: &'a Counters,
+    pub throttle: &'a mut Throttle,
+}
+
+/// Lets one line of each kind through every ten seconds.
+#[derive(Debug, Default)]
+pub struct Throttle(HashMap<&'static str, (Instant, u64)>);
+
+impl Throttle {
+    /// `Some`: write it, and that so many were held back before it.
+    fn allow(&mut self, kind: &'static str) -> Option<u64> {
+        let now = Instant::now();
+        match self.0.entry(kind) {
+            Entry::Vacant(entry) => {
+                entry.insert((now, 0));
+                Some(0)
+            }
+            Entry::Occupied(mut entry) => {
+                let (last, held) = entry.get_mut();
+                if now.saturating_duration_since(*last) < Duration::from_secs(10) {
+                    *held += 1;
+                    return None;
+                }
+                *last = now;
+                Some(std::mem::take(held))
+            }
+        }
+    }
+}
+
+impl<K: Sink> Delivery<'_, K> {
+    /// Settles one record.
+    pub fn settle(&mut self, message: &Message<'_>, settled: Settled<'_>) -> Result<(), Interrupted> {
+        match settled {
+            Settled::Keep => self.keep(message),
+            Settled::Emit(outputs) => self.emit(message, &outputs),
+            Settled::Drop => {
+                self.counters.dropped.add(1);
+                Ok(())
+            }
+            Settled::Reject(reason) => self.reject(message, "guest.rejected", reason),
+            Settled::Fault(fault) => self.reject(message, fault.code.as_str(), &fault.detail),
+        }
+    }
+
+    /// The input as it is, to the default output.
+    fn keep(&mut self, message: &Message<'_>) -> Result<(), Interrupted> {
+        let mut headers = Vec::new();
+        message.headers(&mut headers);
+        let output = Output {
+            topic: self.transform.outputs[0],
+            partitioning: Partitioning::ByKey { input: message.partition() },
+            timestamp_ms: message.timestamp_ms(),
+            key: message.key(),
+            value: message.value(),
+            headers: &headers,
+        };
+        if let Err(refused) = self.sink.check(&output) {
+            return self.refuse(message, refused);
+        }
+        self.sink.produce(&output).map_err(interrupted)?;
+        self.counters.kept.add(1);
+        self.counters.records_out.add(1);
+        Ok(())
+    }
+
+    fn emit(&mut self, message: &Message<'_>, outputs: &Outputs<'_>) -> Result<(), Interrupted> {
+        for output in outputs.iter() {
+            let headers = headers(&output);
+            if let Err(refused) = self.sink.check(&self.output(message, &output, &headers)) {
+                return self.refuse(message, refused);
+            }
+        }
+        let mut count = 0;
+        for output in outputs.iter() {
+            let headers = headers(&output);
+            let output = self.output(message, &output, &headers);
+            self.sink.produce(&output).map_err(interrupted)?;
+            count += 1;
+        }
+        // A guest that emits nothing drops the record.
+        if count == 0 { self.counters.dropped.add(1) } else { self.counters.emitted.add(1) }
+        self.counters.records_out.add(count);
+        Ok(())
+    }
+
+    fn output<'o>(
+        &self,
+        message: &Message<'_>,
+        output: &OutputRecord<'o>,
+        headers: &'o [Header<'o>],
+    ) -> Output<'o> {
+        Output {
+            topic: self.transform.outputs[output.topic as usize],
+            partitioning: match output.partition {
+                Some(partition) => Partitioning::Fixed(partition),
+                None => Partitioning::ByKey { input: message.partition() },
+            },
+            timestamp_ms: output.timestamp_ms.or_else(|| message.timestamp_ms()),
+            key: output.key,
+            value: output.value,
+            headers,
+        }
+    }
+
+    fn refuse(&mut self, message: &Message<'_>, refused: Refused) -> Result<(), Interrupted> {
+        match refused {
+            Refused::TooLarge => {
+                self.reject(message, "output.message_too_large", "an output is larger than message.max.bytes")
+            }
+            Refused::NoSuchPartition => {
+                self.reject(message, "output.partition", "an output names a partition that its topic does not have")
+            }
+        }
+    }
+
+    /// The transform's policy for a record that has no outputs because something is wrong with it.
+    fn reject(&mut self, message: &Message<'_>, code: &'static str, reason: &str) -> Result<(), Interrupted> {
+        self.counters.rejected.add(1);
+        let at = self.coordinates(message);
+        if let Some(more) = self.throttle.allow(code) {
+            let (transform, reason) = (&self.transform.name, self.loggable(reason));
+            tracing::warn!(%transform, at, code, reason, more, "record rejected");
+        }
+        match self.transform.on_error {
+            OnError::DeadLetter(topic) => self.dead_letter(message, topic, code, reason),
+            OnError::Skip => {
+                self.counters.skipped.add(1);
+                Ok(())
+            }
+            OnError::Stop => Err(Interrupted::Stop(WorkerError::Policy {
+                transform: Arc::clone(&self.transform.name),
+                at,
+                code,
+            })),
+        }
+    }
+
+    fn dead_letter(
+        &mut self,
+        message: &Message<'_>,
+        topic: u32,
+        code: &str,
+        reason: &str,
+    ) -> Result<(), Interrupted> {
+        let verdict = Verdict {
+            code,
+            reason,
+            group: &self.plan.application,
+            topic: &self.plan.inputs[message.topic() as usize].0,
+            transform: &self.transform.name,
+            digest: &self.transform.digest,
+            at_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64),
+        };
+        // With the reason; without it where that is too large; never without the record.
+        for brief in [false, true] {
+            let added = dead_letter::headers(&verdict, message, brief);
+            let mut headers = Vec::new();
+            message.headers(&mut headers);
+            headers.extend(added.iter().map(|(k, v)| Header { key: k.as_bytes(), value: Some(v.as_bytes()) }));
+            let output = Output {
+                topic,
+                partitioning: Partitioning::ByInput { input: message.partition() },
+                timestamp_ms: message.timestamp_ms(),
+                key: message.key(),
+                value: message.value(),
+                headers: &headers,
+            };
+            if self.sink.check(&output).is_ok() {
+                self.sink.produce(&output).map_err(interrupted)?;
+                self.counters.dead_letters.add(1);
+                return Ok(());
+            }
+        }
+        let at = self.coordinates(message);
+        Err(Interrupted::Stop(WorkerError::DeadLetter { transform: Arc::clone(&self.transform.name), at }))
+    }
+
+    fn coordinates(&self, message: &Message<'_>) -> String {
+        let topic = &self.plan.inputs[message.topic() as usize].0;
+        format!("{topic}/{}@{}", message.partition(), message.offset())
+    }
+
+    fn loggable<'r>(&self, reason: &'r str) -> &'r str {
+        if self.plan.guest_text { dead_letter::cut(reason) } else { "(in the dead letter)" }
+    }
+}
+
+impl<K> std::fmt::Debug for Delivery<'_, K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Delivery({})", self.transform.name)
+    }
+}
+
+fn headers<'o>(output: &OutputRecord<'o>) -> Vec<Header<'o>> {
+    output.headers().map(|h| Header { key: h.key, value: h.value }).collect()
+}
+
+/// A record that was checked and is refused all the same leaves the transaction in doubt: it is given up.
+fn interrupted(error: ProduceError) -> Interrupted {
+    Interrupted::Abort(match error {
+        ProduceError::Txn(error) => error,
+        other => TxnError::own(Fate::Abort, "produce", "REFUSED", other.to_string()),
+    })
+}

@@ -1,0 +1,110 @@
+//! When a transaction is due, and how many records fit a batch. Both keep waits short: a batch takes at most half a commit
+//! interval (50 ms at most), which bounds commits, revocations, drains, and a neighbour's wait.
+
+use super::plan::DeliveryPlan;
+use std::time::{Duration, Instant};
+
+/// The most records of one batch, whatever their cost.
+pub const BATCH_MAX: usize = 128;
+
+/// What an open transaction holds so far.
+#[derive(Clone, Copy, Debug)]
+pub struct Volume {
+    pub since: Instant,
+    /// When the last record came.
+    pub last: Instant,
+    pub records: u64,
+    /// Input bytes: key, value and headers.
+    pub bytes: u64,
+}
+
+/// How long until the transaction is due; zero: now.
+pub fn due_in(delivery: &DeliveryPlan, volume: &Volume, now: Instant) -> Duration {
+    if volume.records >= delivery.max_records || volume.bytes >= delivery.max_bytes {
+        return Duration::ZERO;
+    }
+    let age = delivery.commit_interval.saturating_sub(now.saturating_duration_since(volume.since));
+    match delivery.idle {
+        Some(idle) => age.min(idle.saturating_sub(now.saturating_duration_since(volume.last))),
+        None => age,
+    }
+}
+
+/// Sizes batches by the measured time per record.
+#[derive(Debug)]
+pub struct BatchSize {
+    budget: Duration,
+    /// Smoothed time per record in nanoseconds.
+    per_record_ns: f64,
+}
+
+impl BatchSize {
+    pub fn new(commit_interval: Duration) -> Self {
+        BatchSize { budget: (commit_interval / 2).min(Duration::from_millis(50)), per_record_ns: 0.0 }
+    }
+
+    pub fn get(&self) -> usize {
+        if self.per_record_ns <= 0.0 {
+            return BATCH_MAX;
+        }
+        ((self.budget.as_nanos() as f64 / self.per_record_ns) as usize).clamp(1, BATCH_MAX)
+    }
+
+    /// Slow records count at once, fast ones gradually: a wait that is too long hurts more than a small batch.
+    pub fn observe(&mut self, records: usize, took: Duration) {
+        if records == 0 {
+            return;
+        }
+        let seen = took.as_nanos() as f64 / records as f64;
+        let weight = if seen > self.per_record_ns { 0.5 } else { 0.1 };
+        self.per_record_ns += (seen - self.per_record_ns) * weight;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivery() -> DeliveryPlan {
+        DeliveryPlan {
+            exactly_once: true,
+            commit_interval: Duration::from_millis(100),
+            idle: None,
+            max_records: 1000,
+            max_bytes: 1 << 20,
+            transaction_timeout: Duration::from_secs(30),
+            drain_limit: Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn a_transaction_is_due_by_age_by_size_by_count_and_when_idle() {
+        let since = Instant::now();
+        let volume = Volume { since, last: since, records: 1, bytes: 1 };
+        let at = |ms| since + Duration::from_millis(ms);
+        assert_eq!(due_in(&delivery(), &volume, at(0)), Duration::from_millis(100));
+        assert_eq!(due_in(&delivery(), &volume, at(99)), Duration::from_millis(1));
+        assert_eq!(due_in(&delivery(), &volume, at(500)), Duration::ZERO);
+        assert_eq!(due_in(&delivery(), &Volume { records: 1000, ..volume }, at(0)), Duration::ZERO);
+        assert_eq!(due_in(&delivery(), &Volume { bytes: 1 << 20, ..volume }, at(0)), Duration::ZERO);
+        let idle = DeliveryPlan { idle: Some(Duration::from_millis(10)), ..delivery() };
+        assert_eq!(due_in(&idle, &volume, at(4)), Duration::from_millis(6));
+        assert_eq!(due_in(&idle, &Volume { last: at(95), ..volume }, at(96)), Duration::from_millis(4));
+    }
+
+    #[test]
+    fn slow_records_make_batches_small_and_fast_ones_let_them_grow_again() {
+        let mut size = BatchSize::new(Duration::from_millis(100));
+        assert_eq!(size.get(), BATCH_MAX);
+        for _ in 0..20 {
+            size.observe(1, Duration::from_millis(5));
+        }
+        assert_eq!(size.get(), 10);
+        for _ in 0..200 {
+            size.observe(100, Duration::from_micros(100));
+        }
+        assert_eq!(size.get(), BATCH_MAX);
+        size.observe(1, Duration::from_secs(5));
+        assert_eq!(size.get(), 1);
+    }
+}

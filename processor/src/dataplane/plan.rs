@@ -1,0 +1,77 @@
+//! What is fixed before the first record is read: the application's topics, its transforms and their policies. Built from
+//! the configuration by [`crate::control`], shared by all workers, never changed.
+
+use pelton_kafka::Start;
+use pelton_sandbox::Generation;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The application as its workers see it.
+#[derive(Debug)]
+pub struct Plan {
+    /// Also the group's name.
+    pub application: Arc<str>,
+    /// The union of all transforms' input topics; a record's topic is an index into it.
+    pub inputs: Vec<(Arc<str>, Start)>,
+    /// Every topic that is written to; an output's topic is an index into it.
+    pub outputs: Vec<OutputTopic>,
+    pub transforms: Vec<TransformPlan>,
+    pub delivery: DeliveryPlan,
+    /// Reasons and panic texts of guests may be logged.
+    pub guest_text: bool,
+}
+
+/// A topic that is written to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OutputTopic {
+    pub name: Arc<str>,
+    /// As of the start: bounds the partitions that a guest may name.
+    pub partitions: i32,
+}
+
+/// One transform.
+#[derive(Debug)]
+pub struct TransformPlan {
+    pub name: Arc<str>,
+    pub generation: Generation,
+    /// Module digest, as dead letters name it.
+    pub digest: Arc<str>,
+    /// By [`Plan::inputs`] index: this transform's own index of that topic, where it reads it.
+    pub inputs: Vec<Option<u32>>,
+    /// By the transform's own output index: the [`Plan::outputs`] index.
+    pub outputs: Vec<u32>,
+    pub on_error: OnError,
+}
+
+/// What happens to a record that the guest rejected or broke on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnError {
+    /// To this topic, an index into [`Plan::outputs`].
+    DeadLetter(u32),
+    Skip,
+    Stop,
+}
+
+/// When transactions end.
+#[derive(Clone, Debug)]
+pub struct DeliveryPlan {
+    pub exactly_once: bool,
+    pub commit_interval: Duration,
+    /// Also end a transaction when no record came for so long.
+    pub idle: Option<Duration>,
+    pub max_records: u64,
+    pub max_bytes: u64,
+    /// A transaction that is not over by then is lost.
+    pub transaction_timeout: Duration,
+    pub drain_limit: Duration,
+}
+
+impl Plan {
+    /// The transforms that read the topic with this index.
+    pub fn readers(&self, topic: u32) -> impl Iterator<Item = (usize, &TransformPlan)> {
+        self.transforms
+            .iter()
+            .enumerate()
+            .filter(move |(_, t)| t.inputs.get(topic as usize).is_some_and(Option::is_some))
+    }
+}

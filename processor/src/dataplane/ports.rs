@@ -1,0 +1,76 @@
+//! The three ports between the loop and the world. Production stands on Kafka ([`super::kafka`], [`super::committer`]);
+//! the loop's own tests stand on fakes with a clock that is moved by hand.
+
+use pelton_kafka::{
+    Batch, ConsumerError, NotAMember, Output, PartitionProgress, Position, ProduceError, RebalanceHandler,
+    TopicPartition, TxnError,
+};
+use std::time::{Duration, Instant};
+
+/// Where records come from: one group member. All methods are called by the worker's thread.
+pub trait Source {
+    /// Serves what the group has to say; assignments and revocations go through `group` before this returns.
+    fn poll(&mut self, group: &mut dyn RebalanceHandler) -> Result<(), ConsumerError>;
+    /// Moves up to `max` records that wait for `lane` into `into`. Does not block.
+    fn fetch(&mut self, lane: usize, max: usize, into: &mut Batch) -> Result<(), ConsumerError>;
+    /// Reads on at these positions, forgetting what was fetched ahead.
+    fn seek(&mut self, positions: &[(TopicPartition, Position)]) -> Result<(), TxnError>;
+    /// From now on this partition's records wait for `lane`. A seek must follow.
+    fn forward(&mut self, partition: &TopicPartition, lane: usize);
+    /// Returns when there may be something to do, at the latest after `timeout`.
+    fn wait(&mut self, timeout: Duration);
+    /// Leaves the group. `false`: it could not within `limit`.
+    fn close(&mut self, group: &mut dyn RebalanceHandler, limit: Duration) -> bool;
+    /// The loop has no other clock.
+    fn now(&self) -> Instant;
+}
+
+/// Where one lane's records go: a producer, and a thread that ends its transactions. A lane is *ready* when it has
+/// nothing to end; `begin`, `produce`, `seal` and `abort` are legal only then, `seal` and `abort` make it not ready, and
+/// exactly one [`Report`] says when it is ready again. A new sink is not ready: it first takes over its identity.
+pub trait Sink {
+    /// What proves membership when the transaction is sealed.
+    type Fence;
+
+    fn begin(&mut self) -> Result<(), TxnError>;
+    /// Would this record be taken? Asked for all outputs of an input before the first is produced, because a produced
+    /// record can only be taken back by aborting the transaction.
+    fn check(&self, output: &Output<'_>) -> Result<(), Refused>;
+    /// Queues one record; everything is copied. Waits for room in the queue, within the transaction's lifetime.
+    fn produce(&mut self, output: &Output<'_>) -> Result<(), ProduceError>;
+    /// Commits outputs and positions together, behind the fence.
+    fn seal(&mut self, progress: Vec<PartitionProgress>, fence: Self::Fence);
+    /// Ends the transaction without effect, for `cause`; the report carries the committed positions of `partitions`.
+    fn abort(&mut self, partitions: Vec<TopicPartition>, cause: TxnError);
+    /// The report, once, when it is there. Waits up to `timeout`.
+    fn report(&mut self, timeout: Duration) -> Option<Report>;
+}
+
+/// Why a record can never be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// Larger than `message.max.bytes`.
+    TooLarge,
+    /// The topic has no such partition.
+    NoSuchPartition,
+}
+
+/// How far the group has come.
+pub trait Progress {
+    type Fence;
+    /// Refuses unless the member is in its group, so that nothing is ever committed unfenced.
+    fn fence(&self) -> Result<Self::Fence, NotAMember>;
+}
+
+/// What became of a transaction. The sink is ready again, but for `Stop`.
+#[derive(Debug)]
+pub enum Report {
+    /// The sink has taken over its identity: whatever a predecessor left open is ended.
+    Ready,
+    /// Outputs, dead letters and positions are visible, together (I2).
+    Committed,
+    /// Nothing of it will ever be visible. Reading goes on at these positions; `None`: the group has none.
+    RolledBack { cause: TxnError, committed: Vec<(TopicPartition, Option<Position>)> },
+    /// The lane cannot go on: a right is missing, or its identity is somebody else's.
+    Stop(TxnError),
+}

@@ -1,0 +1,103 @@
+//! One batch through every transform that reads its topics: records are shown to the sandbox without a copy, and come
+//! back as exactly one outcome each, in order (I1).
+
+use super::counters::Counters;
+use super::outcome::{Delivery, Throttle};
+use super::plan::Plan;
+use super::ports::Sink;
+use super::worker::WorkerError;
+use pelton_kafka::{Batch, Message, TxnError};
+use pelton_sandbox::{Header, Instance, Record, RunError};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Why a batch was not processed to its end.
+#[derive(Debug)]
+pub enum Interrupted {
+    /// The transaction cannot take more: abort it and read its records again.
+    Abort(TxnError),
+    /// The worker cannot go on.
+    Stop(WorkerError),
+}
+
+/// A worker's instances, made when a record first needs them.
+#[derive(Debug)]
+pub struct Processor {
+    plan: Arc<Plan>,
+    instances: Vec<Option<Instance>>,
+    counters: Arc<Counters>,
+    /// One per transform: for the log lines of rejected records.
+    throttles: Vec<Throttle>,
+}
+
+impl Processor {
+    pub fn new(plan: Arc<Plan>, counters: Arc<Counters>) -> Self {
+        let instances = plan.transforms.iter().map(|_| None).collect();
+        let throttles = plan.transforms.iter().map(|_| Throttle::default()).collect();
+        Processor { plan, instances, counters, throttles }
+    }
+
+    /// Processes `batch` into the open transaction of `sink`.
+    pub fn run<K: Sink>(&mut self, batch: &Batch, sink: &mut K) -> Result<(), Interrupted> {
+        let (headers, ranges) = headers(batch);
+        let plan = Arc::clone(&self.plan);
+        for (index, transform) in plan.transforms.iter().enumerate() {
+            // The transform's records, and which message of the batch each of them is.
+            let mut messages: Vec<Message<'_>> = Vec::with_capacity(batch.len());
+            let mut records: Vec<Record<'_>> = Vec::with_capacity(batch.len());
+            for (message, range) in batch.iter().zip(&ranges) {
+                if let Some(topic) = transform.inputs[message.topic() as usize] {
+                    records.push(record(&message, topic, &headers[range.clone()]));
+                    messages.push(message);
+                }
+            }
+            if records.is_empty() {
+                continue;
+            }
+            let stop = |fault| {
+                Interrupted::Stop(WorkerError::Instance { transform: Arc::clone(&transform.name), fault })
+            };
+            let instance = match &mut self.instances[index] {
+                Some(instance) => instance,
+                empty => empty.insert(Instance::new(&transform.generation).map_err(stop)?),
+            };
+            let throttle = &mut self.throttles[index];
+            let mut delivery = Delivery { plan: &plan, transform, sink, counters: &self.counters, throttle };
+            let settle = &mut |i: usize, settled: pelton_sandbox::Settled<'_>| delivery.settle(&messages[i], settled);
+            instance.run(&records, settle).map_err(|error| match error {
+                RunError::Stopped(interrupted) => interrupted,
+                RunError::Renewal(fault) => stop(fault),
+            })?;
+        }
+        self.counters.records_in.add(batch.len() as u64);
+        Ok(())
+    }
+}
+
+/// All headers of a batch in one allocation, and each message's share of it.
+fn headers(batch: &Batch) -> (Vec<Header<'_>>, Vec<Range<usize>>) {
+    let (mut all, mut one) = (Vec::new(), Vec::new());
+    let ranges = batch
+        .iter()
+        .map(|message| {
+            let start = all.len();
+            one.clear();
+            message.headers(&mut one);
+            all.extend(one.iter().map(|h| Header { key: h.key, value: h.value }));
+            start..all.len()
+        })
+        .collect();
+    (all, ranges)
+}
+
+fn record<'a>(message: &Message<'a>, topic: u32, headers: &'a [Header<'a>]) -> Record<'a> {
+    Record {
+        topic,
+        partition: message.partition(),
+        offset: message.offset().0,
+        timestamp_ms: message.timestamp_ms().unwrap_or(-1),
+        key: message.key(),
+        value: message.value(),
+        headers,
+    }
+}

@@ -1,0 +1,258 @@
+//! The loop over fakes of the three ports, with a clock that is moved by hand: scenarios by name, and random schedules
+//! against the invariants.
+
+mod fakes;
+
+use super::worker::WorkerError;
+use fakes::{Event, World};
+use proptest::prelude::*;
+use std::time::Duration;
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn records_are_committed_when_the_interval_is_over_and_not_before() {
+    let mut w = World::new(1, 5);
+    w.event(Event::Assign(vec![0]));
+    w.steps(3);
+    assert_eq!(w.visible(0), 0);
+    assert_eq!(w.committed(0), None);
+    w.advance(100 * MS);
+    w.steps(2);
+    assert_eq!(w.visible(0), 5);
+    assert_eq!(w.committed(0), Some(5));
+    w.check();
+}
+
+#[test]
+fn while_one_lane_commits_the_other_goes_on() {
+    let mut w = World::new(2, 300);
+    w.event(Event::Assign(vec![0, 1]));
+    w.steps(1);
+    w.cork();
+    w.advance(100 * MS);
+    w.steps(1); // both lanes are due; both are sealed and stay so
+    w.uncork_lane(0);
+    w.steps(4);
+    w.advance(100 * MS);
+    w.steps(2);
+    w.uncork_lane(0);
+    w.steps(2);
+    assert!(w.visible(0) > 128, "lane 0 went on: {}", w.visible(0));
+    assert_eq!(w.visible(1), 0, "lane 1 is still committing");
+    w.uncork();
+    w.finish();
+    w.check();
+}
+
+#[test]
+fn a_failed_commit_is_read_again_from_the_committed_position() {
+    let mut w = World::new(1, 200);
+    w.event(Event::Assign(vec![0]));
+    w.steps(1);
+    w.advance(100 * MS);
+    w.steps(2);
+    let before = w.committed(0);
+    w.fail_commits(1);
+    w.steps(1);
+    w.advance(100 * MS);
+    w.steps(2);
+    assert_eq!(w.committed(0), before, "nothing of the failed transaction counts");
+    w.finish();
+    assert_eq!(w.visible(0), 200);
+    w.check();
+}
+
+#[test]
+fn a_failed_first_commit_is_read_again_from_where_reading_began() {
+    let mut w = World::new(1, 10);
+    w.fail_commits(1);
+    w.event(Event::Assign(vec![0]));
+    w.steps(1);
+    w.advance(100 * MS);
+    w.steps(3);
+    w.finish();
+    assert_eq!(w.visible(0), 10);
+    w.check();
+}
+
+#[test]
+fn a_revocation_commits_what_is_open_before_it_returns() {
+    let mut w = World::new(2, 50);
+    w.event(Event::Assign(vec![0, 1]));
+    w.steps(1);
+    w.cork();
+    w.event(Event::Revoke { partitions: vec![0], lost: false });
+    w.steps(1);
+    assert_eq!(w.committed(0), Some(50), "I6");
+    assert_eq!(w.committed(1), None, "the other lane was left alone");
+    w.uncork();
+    w.finish();
+    w.check();
+}
+
+#[test]
+fn a_revocation_waits_for_a_commit_that_is_on_its_way() {
+    let mut w = World::new(1, 50);
+    w.event(Event::Assign(vec![0]));
+    w.steps(1);
+    w.cork();
+    w.advance(100 * MS);
+    w.steps(1);
+    assert_eq!(w.committed(0), None);
+    w.event(Event::Revoke { partitions: vec![0], lost: false });
+    w.steps(1);
+    assert_eq!(w.committed(0), Some(50), "I6");
+    w.check();
+}
+
+#[test]
+fn a_lost_assignment_commits_nothing() {
+    let mut w = World::new(1, 50);
+    w.event(Event::Assign(vec![0]));
+    w.steps(1);
+    w.event(Event::Revoke { partitions: vec![0], lost: true });
+    w.steps(1);
+    assert_eq!((w.committed(0), w.visible(0)), (None, 0));
+    w.event(Event::Assign(vec![0]));
+    w.finish();
+    assert_eq!(w.visible(0), 50);
+    w.check();
+}
+
+#[test]
+fn a_member_that_is_out_of_its_group_commits_nothing() {
+    let mut w = World::new(1, 50);
+    w.event(Event::Assign(vec![0]));
+    w.steps(1);
+    w.out_of_group(true);
+    w.advance(100 * MS);
+    w.steps(2);
+    assert_eq!((w.committed(0), w.visible(0)), (None, 0));
+    w.out_of_group(false);
+    w.finish();
+    assert_eq!(w.visible(0), 50);
+    w.check();
+}
+
+#[test]
+fn lanes_are_evened_out_once_both_are_idle() {
+    let mut w = World::new(4, 500);
+    w.event(Event::Assign(vec![0, 1, 2, 3]));
+    w.steps(2);
+    // Partitions 1 and 3 are lane 1's: it is left with nothing.
+    w.event(Event::Revoke { partitions: vec![1, 3], lost: false });
+    w.steps(4);
+    w.advance(100 * MS);
+    w.steps(4);
+    assert_eq!(w.lanes_in_use(), 2);
+    w.finish();
+    w.check();
+}
+
+#[test]
+fn the_loop_gives_up_when_every_transaction_fails() {
+    let mut w = World::new(1, 10);
+    w.fail_commits(1_000);
+    w.event(Event::Assign(vec![0]));
+    let mut result = Ok(());
+    for _ in 0..100 {
+        result = w.step();
+        if result.is_err() {
+            break;
+        }
+        w.advance(10_000 * MS);
+    }
+    assert!(matches!(result, Err(WorkerError::KeepsFailing { times: 10, .. })), "{result:?}");
+    w.check();
+}
+
+#[test]
+fn fencing_again_and_again_is_told_apart_from_other_failures() {
+    let mut w = World::new(1, 10);
+    w.fence_commits(1_000);
+    w.event(Event::Assign(vec![0]));
+    let mut result = Ok(());
+    for _ in 0..100 {
+        result = w.step();
+        if result.is_err() {
+            break;
+        }
+        w.advance(1_000 * MS);
+    }
+    assert!(matches!(result, Err(WorkerError::IdentityClash(_))), "{result:?}");
+}
+
+#[test]
+fn a_record_that_cannot_be_produced_aborts_its_whole_transaction() {
+    let mut w = World::new(1, 200);
+    w.event(Event::Assign(vec![0]));
+    w.fail_produce_at(Some(150));
+    w.steps(2);
+    w.advance(100 * MS);
+    w.steps(2);
+    assert_eq!(w.visible(0), 0, "record 150's failure takes its neighbours along");
+    w.fail_produce_at(None);
+    w.finish();
+    assert_eq!(w.visible(0), 200);
+    w.check();
+}
+
+/// What may happen between two rounds of the loop.
+#[derive(Clone, Debug)]
+enum Act {
+    Step,
+    Advance(u64),
+    Cork,
+    Uncork,
+    FailCommit,
+    Assign(i32),
+    Revoke(i32, bool),
+    ProduceFails(Option<i64>),
+    Grow(i32, usize),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        8 => Just(Act::Step),
+        4 => (1..120_u64).prop_map(Act::Advance),
+        1 => Just(Act::Cork),
+        2 => Just(Act::Uncork),
+        1 => Just(Act::FailCommit),
+        3 => (0..4).prop_map(Act::Assign),
+        2 => (0..4, any::<bool>()).prop_map(|(p, lost)| Act::Revoke(p, lost)),
+        1 => proptest::option::of(0..300_i64).prop_map(Act::ProduceFails),
+        2 => (0..4, 1..200_usize).prop_map(|(p, n)| Act::Grow(p, n)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// I1, I3, I4 after every act, and everything settled once at the end.
+    #[test]
+    fn any_schedule_settles_every_record_once_in_order(acts in proptest::collection::vec(act(), 1..120)) {
+        let mut w = World::new(4, 40);
+        for act in acts {
+            match act {
+                Act::Step => { let _ = w.step(); }
+                Act::Advance(ms) => w.advance(Duration::from_millis(ms)),
+                Act::Cork => w.cork(),
+                Act::Uncork => w.uncork(),
+                Act::FailCommit => w.fail_commits(1),
+                Act::Assign(p) => w.event(Event::Assign(vec![p])),
+                Act::Revoke(p, lost) => w.event(Event::Revoke { partitions: vec![p], lost }),
+                Act::ProduceFails(at) => w.fail_produce_at(at),
+                Act::Grow(p, n) => w.grow(p, n),
+            }
+            w.check();
+        }
+        w.fail_produce_at(None);
+        w.event(Event::Assign(vec![0, 1, 2, 3]));
+        w.finish();
+        w.check();
+        for p in 0..4 {
+            prop_assert_eq!(w.visible(p), w.len(p), "partition {}", p);
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! A cluster in a `RefCell`: partitions of numbered records, committed positions, transactions per lane. It knows what
+//! Kafka would refuse (stale members) and asserts what must never be asked of it (a position that moves back).
+
+use crate::dataplane::counters::Counters;
+use crate::dataplane::lanes::Lanes;
+use crate::dataplane::pace::BatchSize;
+use crate::dataplane::plan::{DeliveryPlan, Plan};
+use crate::dataplane::ports::{Progress, Refused, Report, Sink, Source};
+use crate::dataplane::process::Interrupted;
+use crate::dataplane::worker::{Orders, Worker, WorkerError};
+use pelton_kafka::{
+    Batch, ConsumerError, Fate, NotAMember, Output, OwnedMessage, PartitionProgress, Partitioning, Position,
+    ProduceError, RebalanceHandler, Start, TopicPartition, TxnError,
+};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const TOPIC: &str = "in";
+const LANES: usize = 2;
+
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    Assign(Vec<i32>),
+    Revoke { partitions: Vec<i32>, lost: bool },
+}
+
+#[derive(Debug)]
+struct Cluster {
+    now: Instant,
+    /// Records per partition: offsets 0..n.
+    logs: BTreeMap<i32, i64>,
+    committed: BTreeMap<i32, i64>,
+    /// Visible outputs: per partition, input offsets in order.
+    visible: BTreeMap<i32, Vec<i64>>,
+    events: VecDeque<Event>,
+    /// Owned partitions: lane and next offset to fetch.
+    owned: BTreeMap<i32, (usize, i64)>,
+    generation: u64,
+    out_of_group: bool,
+    corked: [bool; LANES],
+    failing: u32,
+    fencing: u32,
+    produce_fails_at: Option<i64>,
+}
+
+type Shared = Rc<RefCell<Cluster>>;
+type Process = fn(&Batch, &mut FakeSink) -> Result<(), Interrupted>;
+
+pub(super) struct World {
+    cluster: Shared,
+    worker: Worker<FakeSource, FakeSink, FakeProgress, Process>,
+    batch: Batch,
+}
+
+impl World {
+    pub(super) fn new(partitions: i32, records: i64) -> Self {
+        let cluster = Rc::new(RefCell::new(Cluster {
+            now: Instant::now(),
+            logs: (0..partitions).map(|p| (p, records)).collect(),
+            committed: BTreeMap::new(),
+            visible: BTreeMap::new(),
+            events: VecDeque::new(),
+            owned: BTreeMap::new(),
+            generation: 1,
+            out_of_group: false,
+            corked: [false; LANES],
+            failing: 0,
+            fencing: 0,
+            produce_fails_at: None,
+        }));
+        let plan = Arc::new(Plan {
+            application: "test".into(),
+            inputs: vec![(TOPIC.into(), Start::Earliest)],
+            outputs: Vec::new(),
+            transforms: Vec::new(),
+            delivery: DeliveryPlan {
+                exactly_once: true,
+                commit_interval: Duration::from_millis(100),
+                idle: None,
+                max_records: 100_000,
+                max_bytes: 1 << 30,
+                transaction_timeout: Duration::from_secs(30),
+                drain_limit: Duration::from_secs(60),
+            },
+            guest_text: false,
+        });
+        let sinks = (0..LANES)
+            .map(|lane| FakeSink { cluster: Rc::clone(&cluster), lane, open: Vec::new(), pending: Some(Pending::Init) })
+            .collect();
+        let process: Process = |batch, sink| {
+            for message in batch.iter() {
+                let output = Output {
+                    topic: 0,
+                    partitioning: Partitioning::Fixed(message.partition()),
+                    timestamp_ms: Some(message.offset().0),
+                    key: None,
+                    value: None,
+                    headers: &[],
+                };
+                sink.produce(&output).map_err(|error| match error {
+                    ProduceError::Txn(error) => Interrupted::Abort(error),
+                    other => panic!("{other}"),
+                })?;
+            }
+            Ok(())
+        };
+        let worker = Worker {
+            source: FakeSource { cluster: Rc::clone(&cluster) },
+            lanes: Lanes::new(sinks, FakeProgress(Rc::clone(&cluster)), plan, Arc::new(Counters::default())),
+            process,
+            size: BatchSize::new(Duration::from_millis(100)),
+            orders: Arc::new(Orders::default()),
+            drain_limit: Duration::from_secs(60),
+        };
+        World { cluster, worker, batch: Batch::new() }
+    }
+
+    pub(super) fn step(&mut self) -> Result<(), WorkerError> {
+        self.worker.step(&mut self.batch).map(drop)
+    }
+
+    pub(super) fn steps(&mut self, count: usize) {
+        (0..count).for_each(|_| self.step().unwrap());
+    }
+
+    pub(super) fn advance(&mut self, by: Duration) {
+        self.cluster.borrow_mut().now += by;
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        self.cluster.borrow_mut().events.push_back(event);
+    }
+
+    pub(super) fn cork(&mut self) {
+        self.cluster.borrow_mut().corked = [true; LANES];
+    }
+
+    pub(super) fn uncork(&mut self) {
+        self.cluster.borrow_mut().corked = [false; LANES];
+    }
+
+    /// Lets what this lane has pending through, once.
+    pub(super) fn uncork_lane(&mut self, lane: usize) {
+        self.cluster.borrow_mut().corked[lane] = false;
+        self.steps(1);
+        self.cluster.borrow_mut().corked[lane] = true;
+    }
+
+    pub(super) fn fail_commits(&mut self, count: u32) {
+        self.cluster.borrow_mut().failing += count;
+    }
+
+    pub(super) fn fence_commits(&mut self, count: u32) {
+        self.cluster.borrow_mut().fencing += count;
+    }
+
+    pub(super) fn fail_produce_at(&mut self, offset: Option<i64>) {
+        self.cluster.borrow_mut().produce_fails_at = offset;
+    }
+
+    pub(super) fn out_of_group(&mut self, out: bool) {
+        self.cluster.borrow_mut().out_of_group = out;
+    }
+
+    pub(super) fn grow(&mut self, partition: i32, by: usize) {
+        *self.cluster.borrow_mut().logs.entry(partition).or_default() += by as i64;
+    }
+
+    pub(super) fn len(&self, partition: i32) -> usize {
+        self.cluster.borrow().logs.get(&partition).map_or(0, |n| *n as usize)
+    }
+
+    pub(super) fn visible(&self, partition: i32) -> usize {
+        self.cluster.borrow().visible.get(&partition).map_or(0, Vec::len)
+    }
+
+    pub(super) fn committed(&self, partition: i32) -> Option<i64> {
+        self.cluster.borrow().committed.get(&partition).copied()
+    }
+
+    pub(super) fn lanes_in_use(&self) -> usize {
+        let mut lanes: Vec<usize> = self.cluster.borrow().owned.values().map(|(lane, _)| *lane).collect();
+        lanes.sort_unstable();
+        lanes.dedup();
+        lanes.len()
+    }
+
+    /// Lets everything through until all that is owned is committed.
+    pub(super) fn finish(&mut self) {
+        self.uncork();
+        for _ in 0..400 {
+            let _ = self.step();
+            self.advance(Duration::from_millis(50));
+        }
+    }
+
+    /// I1, I3: what is visible of a partition is a gapless run from its first record. I4: the committed position is
+    /// exactly behind it.
+    pub(super) fn check(&self) {
+        let cluster = self.cluster.borrow();
+        for (partition, offsets) in &cluster.visible {
+            let expected: Vec<i64> = (0..offsets.len() as i64).collect();
+            assert_eq!(*offsets, expected, "partition {partition}: lost, doubled or out of order");
+            assert_eq!(cluster.committed.get(partition).copied(), Some(offsets.len() as i64), "partition {partition}");
+        }
+    }
+}
+
+#[derive(Debug)]
+struct FakeSource {
+    cluster: Shared,
+}
+
+impl Source for FakeSource {
+    fn poll(&mut self, group: &mut dyn RebalanceHandler) -> Result<(), ConsumerError> {
+        while let Some(event) = { self.cluster.borrow_mut().events.pop_front() } {
+            match event {
+                Event::Assign(partitions) => {
+                    let new: Vec<i32> =
+                        partitions.into_iter().filter(|p| !self.cluster.borrow().owned.contains_key(p)).collect();
+                    let lanes = group.assigned(&new.iter().map(|p| tp(*p)).collect::<Vec<_>>());
+                    let mut cluster = self.cluster.borrow_mut();
+                    for (p, lane) in new.into_iter().zip(lanes) {
+                        let at = cluster.committed.get(&p).copied().unwrap_or(0);
+                        cluster.owned.insert(p, (lane, at));
+                    }
+                }
+                Event::Revoke { partitions, lost } => {
+                    let gone: Vec<i32> =
+                        partitions.into_iter().filter(|p| self.cluster.borrow().owned.contains_key(p)).collect();
+                    if lost && !gone.is_empty() {
+                        // Somebody else owns them: what we hold is stale from here on.
+                        self.cluster.borrow_mut().generation += 1;
+                    }
+                    group.revoked(&gone.iter().map(|p| tp(*p)).collect::<Vec<_>>(), lost);
+                    let mut cluster = self.cluster.borrow_mut();
+                    cluster.owned.retain(|p, _| !gone.contains(p));
+                    cluster.generation += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fetch(&mut self, lane: usize, max: usize, into: &mut Batch) -> Result<(), ConsumerError> {
+        let cluster = &mut *self.cluster.borrow_mut();
+        for (partition, (owner, next)) in &mut cluster.owned {
+            while *owner == lane && into.len() < max && *next < cluster.logs[partition] {
+                let message = OwnedMessage { partition: *partition, offset: *next, ..OwnedMessage::default() };
+                into.push_owned(0, message);
+                *next += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn seek(&mut self, positions: &[(TopicPartition, Position)]) -> Result<(), TxnError> {
+        let mut cluster = self.cluster.borrow_mut();
+        for (partition, position) in positions {
+            if let Some((_, next)) = cluster.owned.get_mut(&partition.partition) {
+                *next = position.0;
+            }
+        }
+        Ok(())
+    }
+
+    fn forward(&mut self, partition: &TopicPartition, lane: usize) {
+        if let Some((owner, _)) = self.cluster.borrow_mut().owned.get_mut(&partition.partition) {
+            *owner = lane;
+        }
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        self.cluster.borrow_mut().now += timeout;
+    }
+
+    fn close(&mut self, group: &mut dyn RebalanceHandler, _: Duration) -> bool {
+        let owned: Vec<TopicPartition> = self.cluster.borrow().owned.keys().map(|p| tp(*p)).collect();
+        group.revoked(&owned, false);
+        true
+    }
+
+    fn now(&self) -> Instant {
+        self.cluster.borrow().now
+    }
+}
+
+#[derive(Debug)]
+struct FakeProgress(Shared);
+
+impl Progress for FakeProgress {
+    type Fence = u64;
+
+    fn fence(&self) -> Result<u64, NotAMember> {
+        let cluster = self.0.borrow();
+        if cluster.out_of_group { Err(NotAMember { generation: -1 }) } else { Ok(cluster.generation) }
+    }
+}
+
+#[derive(Debug)]
+struct FakeSink {
+    cluster: Shared,
+    lane: usize,
+    open: Vec<(i32, i64)>,
+    pending: Option<Pending>,
+}
+
+#[derive(Debug)]
+enum Pending {
+    Init,
+    Commit { progress: Vec<PartitionProgress>, fence: u64, records: Vec<(i32, i64)> },
+    Abort { partitions: Vec<TopicPartition>, cause: TxnError },
+}
+
+impl Sink for FakeSink {
+    type Fence = u64;
+
+    fn begin(&mut self) -> Result<(), TxnError> {
+        assert!(self.pending.is_none(), "begin while a transaction is ending");
+        self.open.clear();
+        Ok(())
+    }
+
+    fn check(&self, _: &Output<'_>) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    fn produce(&mut self, output: &Output<'_>) -> Result<(), ProduceError> {
+        assert!(self.pending.is_none(), "produce while a transaction is ending");
+        let (Partitioning::Fixed(partition), Some(offset)) = (output.partitioning, output.timestamp_ms) else {
+            panic!("the test's closure sets both")
+        };
+        if self.cluster.borrow().produce_fails_at == Some(offset) {
+            return Err(ProduceError::Txn(TxnError::own(Fate::Abort, "produce", "TEST", "told to fail")));
+        }
+        self.open.push((partition, offset));
+        Ok(())
+    }
+
+    fn seal(&mut self, progress: Vec<PartitionProgress>, fence: u64) {
+        assert!(self.pending.is_none(), "sealed twice");
+        self.pending = Some(Pending::Commit { progress, fence, records: std::mem::take(&mut self.open) });
+    }
+
+    fn abort(&mut self, partitions: Vec<TopicPartition>, cause: TxnError) {
+        assert!(self.pending.is_none(), "aborted twice");
+        self.open.clear();
+        self.pending = Some(Pending::Abort { partitions, cause });
+    }
+
+    fn report(&mut self, timeout: Duration) -> Option<Report> {
+        let cluster = &mut *self.cluster.borrow_mut();
+        if cluster.corked[self.lane] && timeout.is_zero() {
+            return None;
+        }
+        let (partitions, cause) = match self.pending.take()? {
+            Pending::Init => return Some(Report::Ready),
+            Pending::Abort { partitions, cause } => (partitions, cause),
+            Pending::Commit { progress, fence, records } => match cluster.commit(&progress, fence, records) {
+                Ok(()) => return Some(Report::Committed),
+                Err(cause) => (progress.into_iter().map(|p| p.partition).collect(), cause),
+            },
+        };
+        let committed = |p: TopicPartition| {
+            let at = cluster.committed.get(&p.partition).map(|at| Position(*at));
+            (p, at)
+        };
+        Some(Report::RolledBack { cause, committed: partitions.into_iter().map(committed).collect() })
+    }
+}
+
+impl Cluster {
+    fn commit(
+        &mut self,
+        progress: &[PartitionProgress],
+        fence: u64,
+        records: Vec<(i32, i64)>,
+    ) -> Result<(), TxnError> {
+        if self.fencing > 0 {
+            self.fencing -= 1;
+            return Err(TxnError { fenced: true, ..TxnError::own(Fate::Replace, "commit", "_FENCED", "fenced") });
+        }
+        if self.failing > 0 {
+            self.failing -= 1;
+            return Err(TxnError::own(Fate::Abort, "commit", "TEST", "told to fail"));
+        }
+        if fence != self.generation {
+            return Err(TxnError::own(Fate::Abort, "send_offsets", "ILLEGAL_GENERATION", "stale member"));
+        }
+        for (partition, offset) in records {
+            self.visible.entry(partition).or_default().push(offset);
+        }
+        for progress in progress {
+            let before = self.committed.insert(progress.partition.partition, progress.position.0);
+            assert!(before.is_none_or(|b| b <= progress.position.0), "I4: the position moved back");
+        }
+        Ok(())
+    }
+}
+
+fn tp(partition: i32) -> TopicPartition {
+    TopicPartition { topic: TOPIC.into(), partition }
+}

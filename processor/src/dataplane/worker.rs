@@ -1,0 +1,234 @@
+//! The loop of one worker: poll, fetch, process, produce, seal, wait. Everything that blocks on a broker happens on the
+//! lanes' committer threads; everything that decides happens here, on one thread, in this order.
+
+use super::lanes::Lanes;
+use super::pace::BatchSize;
+use super::ports::{Progress, Sink, Source};
+use super::process::Interrupted;
+use pelton_kafka::{Batch, ConsumerError, Fate, TxnError};
+use pelton_sandbox::Fault;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+/// The worker looks at its group and its orders at least this often.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// Why a worker ended that was not told to.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error(transparent)]
+    Consumer(#[from] ConsumerError),
+    #[error("cannot write: {0}")]
+    Lane(TxnError),
+    #[error("another process uses this transactional id: {0}")]
+    IdentityClash(TxnError),
+    #[error("{times} transactions in a row failed, the last one with: {cause}")]
+    KeepsFailing { times: u32, cause: TxnError },
+    #[error("a transactional call has not returned for {}s", limit.as_secs())]
+    Stuck { limit: Duration },
+    #[error("transform `{transform}` stops at {at}: {code}")]
+    Policy { transform: Arc<str>, at: String, code: &'static str },
+    #[error("a rejected record of `{transform}` does not fit its dead-letter topic: {at}")]
+    DeadLetter { transform: Arc<str>, at: String },
+    #[error("transform `{transform}` cannot be instantiated any more: {}", fault.code.as_str())]
+    Instance { transform: Arc<str>, fault: Fault },
+    #[error("not everything was committed within the drain limit of {}s", limit.as_secs())]
+    Drain { limit: Duration },
+    #[error("told to stop at once")]
+    Aborted,
+}
+
+impl WorkerError {
+    /// Stable, for logs and for the manual.
+    pub fn code(&self) -> &'static str {
+        match self {
+            WorkerError::Consumer(_) => "kafka.consumer",
+            WorkerError::Lane(_) => "kafka.lane",
+            WorkerError::IdentityClash(_) => "kafka.identity_clash",
+            WorkerError::KeepsFailing { .. } => "kafka.keeps_failing",
+            WorkerError::Stuck { .. } => "kafka.stuck",
+            WorkerError::Policy { .. } => "transform.stopped",
+            WorkerError::DeadLetter { .. } => "dead_letter.too_large",
+            WorkerError::Instance { .. } => "transform.instance",
+            WorkerError::Drain { .. } => "drain.limit",
+            WorkerError::Aborted => "stop.aborted",
+        }
+    }
+
+    /// What the operator can do.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            WorkerError::Consumer(_) => "see the error's name in librdkafka's manual; the process may simply be restarted",
+            WorkerError::Lane(_) => "check the rights of this principal: Write on the output and dead-letter topics, Write and Describe on the transactional id, Read on the group",
+            WorkerError::IdentityClash(_) => "give each process an `instance` of its own; within one application it must be unique",
+            WorkerError::KeepsFailing { .. } => "the cause names what the brokers refuse; nothing is lost, a restart goes on at the committed positions",
+            WorkerError::Stuck { .. } => "a broker does not answer; restart this process, its successor fences what is open",
+            WorkerError::Policy { .. } => "mend the record's producer or the transform, or set `on_error.then` to `dead_letter` or `skip`",
+            WorkerError::DeadLetter { .. } => "raise `max.message.bytes` of the dead-letter topic and `message.max.bytes` in `kafka.producer.properties`",
+            WorkerError::Instance { .. } => "the module no longer passes `configure`; look at its settings and at what it reads",
+            WorkerError::Drain { .. } => "raise `drain_limit`, or look for the broker that is slow; nothing is lost",
+            WorkerError::Aborted => "nothing is lost: open transactions are ended by the next start of this instance",
+        }
+    }
+}
+
+/// What the supervisor wants of its workers; it can only become more urgent.
+#[derive(Debug, Default)]
+pub struct Orders(AtomicU8);
+
+/// In rising urgency.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Order {
+    Run,
+    /// Take no more records, commit, leave the group.
+    Drain,
+    /// Abort and go.
+    Abort,
+}
+
+impl Orders {
+    pub fn give(&self, order: Order) {
+        self.0.fetch_max(order as u8, Ordering::AcqRel);
+    }
+
+    pub fn get(&self) -> Order {
+        match self.0.load(Ordering::Acquire) {
+            0 => Order::Run,
+            1 => Order::Drain,
+            _ => Order::Abort,
+        }
+    }
+}
+
+/// One worker. `F` processes a batch into a sink: [`super::process::Processor::run`], or a test's closure.
+#[derive(Debug)]
+pub struct Worker<S, K, P, F> {
+    pub source: S,
+    pub lanes: Lanes<K, P>,
+    pub process: F,
+    pub size: BatchSize,
+    pub orders: Arc<Orders>,
+    pub drain_limit: Duration,
+}
+
+impl<S, K, P, F> Worker<S, K, P, F>
+where
+    S: Source,
+    K: Sink<Fence = P::Fence>,
+    P: Progress,
+    F: FnMut(&Batch, &mut K) -> Result<(), Interrupted>,
+{
+    /// Until told to stop, or until it cannot go on. In both cases the group is left and nothing is half done.
+    pub fn run(mut self) -> Result<(), WorkerError> {
+        let mut batch = Batch::new();
+        let result = self.until_stopped(&mut batch);
+        batch.clear();
+        let result = match result {
+            Ok(()) => self.drain(),
+            Err(error) => self.abandon(error),
+        };
+        let closed = self.source.close(&mut self.lanes, self.drain_limit.min(Duration::from_secs(10)));
+        if !closed {
+            tracing::warn!("the group was not left in time: its other members wait for the session to end");
+        }
+        result
+    }
+
+    fn until_stopped(&mut self, batch: &mut Batch) -> Result<(), WorkerError> {
+        while self.orders.get() == Order::Run {
+            if !self.step(batch)? {
+                let due = self.lanes.due_in(self.source.now()).unwrap_or(WAIT_MAX);
+                self.source.wait(due.min(WAIT_MAX));
+            }
+        }
+        Ok(())
+    }
+
+    /// One round: every lane gets at most one batch. `false`: there was nothing to do.
+    pub(super) fn step(&mut self, batch: &mut Batch) -> Result<bool, WorkerError> {
+        self.source.poll(&mut self.lanes)?;
+        self.lanes.take_reports(self.source.now())?;
+        self.reposition()?;
+        let mut busy = false;
+        for lane in 0..self.lanes.count() {
+            if self.lanes.takes(lane, self.source.now()) {
+                busy |= self.take_batch(lane, batch)?;
+                self.lanes.seal_if_due(lane, self.source.now());
+            }
+        }
+        Ok(busy)
+    }
+
+    /// The life of a batch: fetched, noted, processed into the open transaction.
+    fn take_batch(&mut self, lane: usize, batch: &mut Batch) -> Result<bool, WorkerError> {
+        batch.clear();
+        self.source.fetch(lane, self.size.get(), batch)?;
+        if batch.is_empty() {
+            return Ok(false);
+        }
+        let start = self.source.now();
+        let result = match self.lanes.open(lane, batch, start) {
+            Ok(sink) => (self.process)(batch, sink),
+            Err(error) => Err(Interrupted::Abort(error)),
+        };
+        self.size.observe(batch.len(), self.source.now().saturating_duration_since(start));
+        match result {
+            Ok(()) => Ok(true),
+            Err(Interrupted::Abort(cause)) => {
+                self.lanes.abort(lane, cause);
+                Ok(true)
+            }
+            Err(Interrupted::Stop(error)) => Err(error),
+        }
+    }
+
+    /// Carries out what rollbacks and rebalances want of the reading positions.
+    fn reposition(&mut self) -> Result<(), WorkerError> {
+        let mut seeks = self.lanes.take_seeks();
+        for moved in self.lanes.take_moves() {
+            self.source.forward(&moved.partition, moved.lane);
+            seeks.push((moved.partition, moved.at));
+        }
+        if seeks.is_empty() {
+            return Ok(());
+        }
+        self.source.seek(&seeks).map_err(WorkerError::Lane)
+    }
+
+    /// Commits what is open and waits for it.
+    fn drain(&mut self) -> Result<(), WorkerError> {
+        self.lanes.seal_all();
+        let limit = self.drain_limit;
+        if self.settle(limit, Order::Abort)? { Ok(()) } else { Err(self.not_drained(limit)) }
+    }
+
+    /// Aborts what is open, because of `error`, which it returns.
+    fn abandon(&mut self, error: WorkerError) -> Result<(), WorkerError> {
+        self.lanes.abort_all(&TxnError::own(Fate::Abort, "stop", "STOPPING", error.to_string()));
+        // What is not over by then is ended by the next start of this instance, or by its timeout.
+        let _ = self.settle(Duration::from_secs(5), Order::Abort);
+        Err(error)
+    }
+
+    fn not_drained(&mut self, limit: Duration) -> WorkerError {
+        if self.orders.get() == Order::Abort { WorkerError::Aborted } else { WorkerError::Drain { limit } }
+    }
+
+    /// Waits until all lanes are idle: at most `limit`, and not when an order as urgent as `unless` is given.
+    fn settle(&mut self, limit: Duration, unless: Order) -> Result<bool, WorkerError> {
+        let deadline: Instant = self.source.now() + limit;
+        loop {
+            self.source.poll(&mut self.lanes)?;
+            self.lanes.take_reports(self.source.now())?;
+            if self.lanes.all_idle() {
+                return Ok(true);
+            }
+            let left = deadline.saturating_duration_since(self.source.now());
+            if left.is_zero() || self.orders.get() >= unless {
+                return Ok(false);
+            }
+            self.source.wait(left.min(WAIT_MAX));
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Pelton: an exactly-once stream processor for Kafka with sandboxed WebAssembly transforms. The library behind the
+//! `pelton` binary; ARCHITECTURE.md says how to read it.
+
+pub mod dataplane;

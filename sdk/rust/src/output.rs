@@ -1,0 +1,215 @@
+//! Output records: a builder that borrows, and the place they are written to.
+
+use crate::record::{Header, Headers, Record};
+use crate::settings::{Topic, Topics};
+use crate::transform::Outcome;
+use crate::window::Window;
+
+pub(crate) const HEAD: usize = 32;
+/// "the input's timestamp"
+const INHERIT: i64 = i64::MIN;
+
+/// An output record under construction; [`Record::output`] makes one. It borrows what it is given and allocates only for
+/// added headers.
+#[derive(Debug, Clone)]
+#[must_use = "emit it"]
+pub struct Output<'a> {
+    topic: Target<'a>,
+    partition: i32,
+    timestamp_ms: i64,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    inherited: &'a [u8],
+    inherited_count: u32,
+    added: Vec<Header<'a>>,
+}
+
+/// An output topic by name or looked up before.
+#[derive(Debug, Clone, Copy)]
+enum Target<'a> {
+    Known(Topic),
+    Named(&'a str),
+}
+
+/// What [`Output::topic`] takes: a name, or a [`Topic`] that `configure` looked up.
+pub trait IntoTopic<'a>: sealed::Sealed<'a> {}
+
+mod sealed {
+    pub trait Sealed<'a> {
+        #[doc(hidden)]
+        fn apply(self, output: &mut super::Output<'a>);
+    }
+}
+
+impl<'a> IntoTopic<'a> for Topic {}
+impl<'a> sealed::Sealed<'a> for Topic {
+    fn apply(self, output: &mut Output<'a>) {
+        output.topic = Target::Known(self);
+    }
+}
+impl<'a> IntoTopic<'a> for &'a str {}
+impl<'a> sealed::Sealed<'a> for &'a str {
+    fn apply(self, output: &mut Output<'a>) {
+        output.topic = Target::Named(self);
+    }
+}
+
+impl<'a> Output<'a> {
+    pub(crate) fn like(record: &Record<'a>) -> Self {
+        Self {
+            topic: Target::Known(Topic::default()),
+            partition: -1,
+            timestamp_ms: INHERIT,
+            key: record.key(),
+            value: record.value(),
+            inherited: record.headers,
+            inherited_count: record.header_count,
+            added: Vec::new(),
+        }
+    }
+
+    /// Where it goes, instead of the default output topic. A name that is not among the transform's output topics
+    /// rejects the record.
+    pub fn topic(mut self, topic: impl IntoTopic<'a>) -> Self {
+        topic.apply(&mut self);
+        self
+    }
+
+    /// A partition, instead of the one that the key gives. A negative one is no partition.
+    pub fn partition(mut self, partition: i32) -> Self {
+        self.partition = partition;
+        self
+    }
+
+    /// Milliseconds since 1970, instead of the input's timestamp.
+    pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
+        self.timestamp_ms = timestamp_ms;
+        self
+    }
+
+    /// Another key.
+    pub fn key(mut self, key: &'a [u8]) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Kafka's null key.
+    pub fn no_key(mut self) -> Self {
+        self.key = None;
+        self
+    }
+
+    /// Another value.
+    pub fn value(mut self, value: &'a [u8]) -> Self {
+        self.value = Some(value);
+        self
+    }
+
+    /// A null value, which deletes the key from a compacted topic.
+    pub fn tombstone(mut self) -> Self {
+        self.value = None;
+        self
+    }
+
+    /// Adds a header after those that are there.
+    pub fn header(self, key: &'a str, value: &'a [u8]) -> Self {
+        self.header_bytes(Header { key: key.as_bytes(), value: Some(value) })
+    }
+
+    /// As `header`, with a key that need not be UTF-8 or a value that may be null.
+    pub fn header_bytes(mut self, header: Header<'a>) -> Self {
+        self.added.push(header);
+        self
+    }
+
+    /// Replaces all headers with this key by one, at the end.
+    pub fn replace_header(self, key: &'a str, value: &'a [u8]) -> Self {
+        self.without_header(key).header(key, value)
+    }
+
+    /// Removes all headers with this key.
+    pub fn without_header(mut self, key: &str) -> Self {
+        let inherited = Headers::new(self.inherited, self.inherited_count);
+        if inherited.clone().any(|header| header.key == key.as_bytes()) {
+            self.added.splice(0..0, inherited);
+            (self.inherited, self.inherited_count) = (&[], 0);
+        }
+        self.added.retain(|header| header.key != key.as_bytes());
+        self
+    }
+
+    /// Removes all headers.
+    pub fn no_headers(mut self) -> Self {
+        (self.inherited, self.inherited_count) = (&[], 0);
+        self.added.clear();
+        self
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        let header = |h: &Header<'_>| 8 + h.key.len() + h.value.map_or(0, <[u8]>::len);
+        let added: usize = self.added.iter().map(header).sum();
+        HEAD + self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + self.inherited.len() + added
+    }
+
+    /// `len` is `self.len()`, and there is room for it.
+    #[inline]
+    fn write(&self, to: &mut Vec<u8>, len: usize, topic: Topic) {
+        let len_of = |bytes: Option<&[u8]>| bytes.map_or(-1, |b| b.len() as i32);
+        let headers = self.inherited_count + self.added.len() as u32;
+        let mut head = [0u8; HEAD];
+        head[0..4].copy_from_slice(&(len as u32).to_le_bytes());
+        head[4..8].copy_from_slice(&topic.0.to_le_bytes());
+        head[8..12].copy_from_slice(&self.partition.max(-1).to_le_bytes());
+        head[12..16].copy_from_slice(&len_of(self.key).to_le_bytes());
+        head[16..24].copy_from_slice(&self.timestamp_ms.to_le_bytes());
+        head[24..28].copy_from_slice(&len_of(self.value).to_le_bytes());
+        head[28..32].copy_from_slice(&headers.to_le_bytes());
+        to.extend_from_slice(&head);
+        to.extend_from_slice(self.key.unwrap_or_default());
+        to.extend_from_slice(self.value.unwrap_or_default());
+        to.extend_from_slice(self.inherited);
+        for header in &self.added {
+            to.extend_from_slice(&(header.key.len() as u32).to_le_bytes());
+            to.extend_from_slice(&len_of(header.value).to_le_bytes());
+            to.extend_from_slice(header.key);
+            to.extend_from_slice(header.value.unwrap_or_default());
+        }
+    }
+}
+
+/// Takes the outputs of one record.
+#[derive(Debug)]
+pub struct Outputs<'a> {
+    pub(crate) window: &'a mut Window,
+    pub(crate) topics: &'a Topics,
+    pub(crate) emitted: u32,
+    pub(crate) error: Option<String>,
+}
+
+impl Outputs<'_> {
+    /// Writes one output record, after those before. Returns [`Outcome::Emit`], so that `Ok(out.emit(..))` can end a
+    /// transform; to emit several, call it several times and return `Ok(Outcome::Emit)`.
+    #[inline]
+    pub fn emit(&mut self, output: Output<'_>) -> Outcome {
+        let topic = match output.topic {
+            Target::Known(topic) => topic,
+            Target::Named(name) => match self.topics.output(name) {
+                Ok(topic) => topic,
+                Err(error) => {
+                    self.error.get_or_insert(error);
+                    return Outcome::Emit;
+                }
+            },
+        };
+        let len = output.len();
+        output.write(self.window.room(len), len, topic);
+        self.emitted += 1;
+        Outcome::Emit
+    }
+
+    /// How many were emitted for this record so far.
+    pub fn emitted(&self) -> usize {
+        self.emitted as usize
+    }
+}

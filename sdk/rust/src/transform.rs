@@ -1,0 +1,71 @@
+//! What an author implements and returns.
+
+use std::fmt;
+
+use crate::output::Outputs;
+use crate::record::Record;
+use crate::settings::{Settings, Topics};
+
+/// A transform with settings, caches or counters of its own.
+///
+/// ```
+/// use pelton_sdk::{Outcome, Outputs, Record, Reject, Settings, Topics, Transform};
+///
+/// /// Lets records of at least `min_bytes` pass.
+/// struct AtLeast(usize);
+///
+/// impl Transform for AtLeast {
+///     fn configure(settings: &Settings, _: &Topics) -> Result<Self, String> {
+///         settings.parse("min_bytes").map(Self)
+///     }
+///     fn process(&mut self, record: &Record<'_>, _: &mut Outputs<'_>) -> Result<Outcome, Reject> {
+///         let long = record.value().is_some_and(|value| value.len() >= self.0);
+///         Ok(if long { Outcome::Keep } else { Outcome::Drop })
+///     }
+/// }
+/// pelton_sdk::export!(AtLeast);
+/// ```
+pub trait Transform: Sized + 'static {
+    /// Called once per instance. An error keeps the module from starting (or the old one running, at a reload); its text
+    /// is shown to the operator.
+    fn configure(settings: &Settings, topics: &Topics) -> Result<Self, String>;
+
+    /// Called for each record, in order within a partition. Decides what becomes of it.
+    fn process(&mut self, record: &Record<'_>, out: &mut Outputs<'_>) -> Result<Outcome, Reject>;
+}
+
+/// What becomes of a record, unless it is rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Outcome {
+    /// It goes to the default output topic as it is, byte for byte.
+    Keep,
+    /// Nothing is written.
+    Drop,
+    /// What was given to [`Outputs::emit`] is written; nothing, if nothing was.
+    Emit,
+}
+
+/// Hands the record to the transform's error policy: dead letter, skip or stop. Any error that can be displayed turns
+/// into one by `?`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject(String);
+
+impl Reject {
+    /// `reason` goes into the dead letter's headers, cut to 1 KiB.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+
+    /// The reason.
+    pub fn reason(&self) -> &str {
+        &self.0
+    }
+}
+
+/// For `?`. `Reject` itself has no `Display`, so that this does not overlap with std's identity conversion.
+impl<E: fmt::Display> From<E> for Reject {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
