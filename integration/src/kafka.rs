@@ -58,6 +58,9 @@ pub fn create_topics(bootstrap: &str, topics: &[(&str, i32)]) -> Result<()> {
 
 /// The same, with topic configuration.
 pub fn create_topics_with(bootstrap: &str, topics: &[(&str, i32)], config: &[(&str, &str)]) -> Result<()> {
+    if topics.is_empty() {
+        return Ok(());
+    }
     let admin: AdminClient<DefaultClientContext> = client(bootstrap).create()?;
     let new: Vec<NewTopic<'_>> = topics
         .iter()
@@ -95,27 +98,45 @@ pub fn create_topics_with(bootstrap: &str, topics: &[(&str, i32)], config: &[(&s
 
 /// Writes records and waits for all acknowledgements. A negative partition: by librdkafka's murmur2 of the key.
 pub fn produce(bootstrap: &str, topic: &str, codec: &str, records: &[Record]) -> Result<()> {
-    let producer: BaseProducer = client(bootstrap)
-        .set("enable.idempotence", "true")
-        .set("compression.codec", codec)
-        .set("partitioner", "murmur2_random")
-        .set("linger.ms", "5")
-        .set("queue.buffering.max.messages", "1000000")
-        .create()?;
-    for record in records {
-        let headers = record
-            .headers
-            .iter()
-            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: value.as_deref() }));
-        let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).headers(headers);
-        message.key = record.key.as_deref();
-        message.payload = record.value.as_deref();
-        message.timestamp = record.timestamp_ms;
-        message.partition = (record.partition >= 0).then_some(record.partition);
-        producer.send(message).map_err(|(error, _)| error).context("produce")?;
+    Writer::new(bootstrap, codec)?.write(topic, records)
+}
+
+/// An idempotent producer.
+pub struct Writer(BaseProducer);
+
+impl Writer {
+    pub fn new(bootstrap: &str, codec: &str) -> Result<Self> {
+        let producer = client(bootstrap)
+            .set("enable.idempotence", "true")
+            .set("compression.codec", codec)
+            .set("partitioner", "murmur2_random")
+            .set("linger.ms", "5")
+            .set("queue.buffering.max.messages", "1000000")
+            .create()?;
+        Ok(Writer(producer))
     }
-    producer.flush(Duration::from_secs(120)).context("flush")?;
-    Ok(())
+
+    /// Returns when everything is acknowledged. A negative partition: by librdkafka's murmur2 of the key.
+    pub fn write(&self, topic: &str, records: &[Record]) -> Result<()> {
+        for record in records {
+            let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+                headers.insert(Header { key, value: value.as_deref() })
+            });
+            let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).headers(headers);
+            message.key = record.key.as_deref();
+            message.payload = record.value.as_deref();
+            message.timestamp = record.timestamp_ms;
+            message.partition = (record.partition >= 0).then_some(record.partition);
+            self.0.send(message).map_err(|(error, _)| error).context("produce")?;
+        }
+        self.0.flush(Duration::from_secs(120)).context("flush")
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Writer")
+    }
 }
 
 /// Reads a topic from its beginning, read_committed, without a group.

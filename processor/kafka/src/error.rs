@@ -106,7 +106,7 @@ pub(crate) fn check(call: &'static str, error: *mut sys::rd_kafka_error_t) -> Re
 }
 
 /// The one place that turns what librdkafka says into a [`Fate`]. The order is librdkafka's own advice: abort before
-/// retry before fatal; rights and limits come first because no repetition mends them.
+/// retry before fatal; before them rights and limits, which no repetition mends, and fencing.
 pub(crate) fn classify(
     call: &'static str,
     code: Code,
@@ -114,6 +114,13 @@ pub(crate) fn classify(
     requires_abort: bool,
     retriable: bool,
 ) -> TxnError {
+    // Whatever flag comes with it: a fenced producer's abort would only be refused too.
+    let fenced = matches!(
+        code,
+        Code::RD_KAFKA_RESP_ERR__FENCED
+            | Code::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH
+            | Code::RD_KAFKA_RESP_ERR_PRODUCER_FENCED
+    );
     let fate = match code {
         Code::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED
         | Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED
@@ -122,12 +129,11 @@ pub(crate) fn classify(
         | Code::RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED
         | Code::RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION
         | Code::RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE => Fate::Stop,
+        _ if fenced => Fate::Replace,
         _ if requires_abort => Fate::Abort,
         _ if retriable => Fate::Retry,
         _ => Fate::Replace,
     };
-    let fenced = matches!(code, Code::RD_KAFKA_RESP_ERR__FENCED | Code::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH)
-        || code == Code::RD_KAFKA_RESP_ERR_PRODUCER_FENCED;
     TxnError { fate, name: name_of(code), text, call, fenced }
 }
 

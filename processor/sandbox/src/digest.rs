@@ -39,6 +39,12 @@ impl fmt::Debug for Digest {
 #[error("not a SHA-256: expected 64 hexadecimal digits, optionally after `sha256:`")]
 pub struct DigestError;
 
+impl From<[u8; 32]> for Digest {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
 impl FromStr for Digest {
     type Err = DigestError;
 
@@ -72,7 +78,8 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         let good = Digest::of(b"").to_string();
-        let bad = ["", "sha256:", &good[1..], &format!("{good}0"), &good.replace('e', "g"), &good.replacen('e', "é", 1)];
+        let bad =
+            ["", "sha256:", &good[1..], &format!("{good}0"), &good.replace('e', "g"), &good.replacen('e', "é", 1)];
         for text in bad {
             assert_eq!(text.parse::<Digest>(), Err(DigestError), "{text}");
         }

@@ -132,7 +132,12 @@ impl Account {
 
 /// Polls `call` to its end, or until the record that runs exceeds `pace`. `settled` tells how many records are done; it
 /// may lie: only growth up to `records` buys a new budget.
-pub(crate) fn drive<F: Future>(call: F, settled: impl Fn() -> u32, records: u32, pace: Pace) -> Result<F::Output, Late> {
+pub(crate) fn drive<F: Future>(
+    call: F,
+    settled: impl Fn() -> u32,
+    records: u32,
+    pace: Pace,
+) -> Result<F::Output, Late> {
     let mut call = pin!(call);
     ALARM.with(|(alarm, waker)| {
         let mut cx = Context::from_waker(waker);

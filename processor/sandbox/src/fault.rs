@@ -79,7 +79,9 @@ impl FaultCode {
             Self::Deadline => "The transform worked on one record for longer than its deadline.",
             Self::OutOfMemory => "The transform asked for more memory than its limit and could not go on.",
             Self::Panic => "The transform panicked.",
-            Self::Trap => "The transform executed an instruction that WebAssembly forbids, such as a bad memory access.",
+            Self::Trap => {
+                "The transform executed an instruction that WebAssembly forbids, such as a bad memory access."
+            }
             Self::StackOverflow => "The transform overflowed its stack.",
             Self::Contract => "The transform broke the contract with Pelton.",
             Self::Exit => "The transform ended its process.",
@@ -99,16 +101,22 @@ impl FaultCode {
             Self::OutOfFuel => "Raise limits.fuel, or look for a loop that this record does not end.",
             Self::Deadline => "Raise limits.deadline, or look for what makes this record slow.",
             Self::OutOfMemory => "Raise limits.memory, or look for state that grows.",
-            Self::Panic | Self::Trap => "Run the record through the transform's own tests; the dead letter has it unchanged.",
+            Self::Panic | Self::Trap => {
+                "Run the record through the transform's own tests; the dead letter has it unchanged."
+            }
             Self::StackOverflow => "Look for recursion that follows the input, such as deeply nested JSON.",
-            Self::Contract => "Rebuild the transform with the current SDK; a module that uses none must follow packed-frames.md.",
+            Self::Contract => {
+                "Rebuild the transform with the current SDK; a module that uses none must follow packed-frames.md."
+            }
             Self::Exit => "A transform must return an outcome instead of exiting.",
             Self::InputTooLarge => "Raise limits.memory: a record may take an eighth of it.",
             Self::Configure => "Correct the transform's settings.",
             Self::OutputTooLarge => "Raise limits.output_bytes, or emit less.",
             Self::OutputTooMany => "Raise limits.outputs, or emit fewer.",
             Self::OutputTopic => "Add the topic to output.also, or correct the name in the transform.",
-            Self::OutputHeader => "Choose header names that begin neither with `__dlq.errors.` nor with `pelton.error.`.",
+            Self::OutputHeader => {
+                "Choose header names that begin neither with `__dlq.errors.` nor with `pelton.error.`."
+            }
             Self::Instances => "Run fewer transforms or workers in one process, or raise the ceiling of instances.",
         }
     }
@@ -167,7 +175,8 @@ pub(crate) fn classify(error: &wasmtime::Error, evidence: &Evidence<'_>) -> Faul
         (None, Some(trap)) => of_trap(*trap, evidence),
         (None, None) => of_host_error(error, evidence),
     };
-    fault.backtrace = error.downcast_ref::<WasmBacktrace>().map(|trace| head(&trace.to_string(), BACKTRACE_BYTES).into());
+    fault.backtrace =
+        error.downcast_ref::<WasmBacktrace>().map(|trace| head(&trace.to_string(), BACKTRACE_BYTES).into());
     fault
 }
 
@@ -178,7 +187,9 @@ fn of_trap(trap: Trap, evidence: &Evidence<'_>) -> Fault {
         Trap::StackOverflow => Fault::new(FaultCode::StackOverflow, trap.to_string()),
         // `unreachable` is how guests abort: after a panic, or when an allocation failed. Rust says which on stderr; a
         // guest that says nothing is judged by whether memory was refused.
-        Trap::UnreachableCodeReached if text.contains("memory allocation of ") => Fault::new(FaultCode::OutOfMemory, text),
+        Trap::UnreachableCodeReached if text.contains("memory allocation of ") => {
+            Fault::new(FaultCode::OutOfMemory, text)
+        }
         Trap::UnreachableCodeReached if text.contains("panicked at ") => Fault::new(FaultCode::Panic, text),
         Trap::UnreachableCodeReached if evidence.memory_refused => Fault::new(FaultCode::OutOfMemory, text),
         _ if text.is_empty() => Fault::new(FaultCode::Trap, trap.to_string()),
@@ -201,7 +212,9 @@ fn of_host_error(error: &wasmtime::Error, evidence: &Evidence<'_>) -> Fault {
 impl From<Late> for Fault {
     fn from(late: Late) -> Self {
         match late {
-            Late::Time { spent } => Self::new(FaultCode::Deadline, format!("stopped after {:.1} ms", spent.as_secs_f64() * 1e3)),
+            Late::Time { spent } => {
+                Self::new(FaultCode::Deadline, format!("stopped after {:.1} ms", spent.as_secs_f64() * 1e3))
+            }
             Late::Fuel => Self::new(FaultCode::OutOfFuel, "stopped at a yield"),
         }
     }

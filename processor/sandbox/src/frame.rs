@@ -284,3 +284,7 @@ impl<'a> Iterator for Headers<'a> {
         Some(header)
     }
 }
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

@@ -81,7 +81,10 @@ pub enum PrepareError {
     #[error("the module does not fit pelton:transform@0.1.0")]
     Link(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// It was built for other frames than ours.
-    #[error("the module speaks version {found} of the packed ABI, this Pelton speaks {}; rebuild it with the current SDK", packed::ABI_VERSION)]
+    #[error(
+        "the module speaks version {found} of the packed ABI, this Pelton speaks {}; rebuild it with the current SDK",
+        packed::ABI_VERSION
+    )]
     Abi {
         /// What `abi-version` returned.
         found: u32,
@@ -106,8 +109,7 @@ impl Generation {
         };
         let pre = link().map_err(|error| PrepareError::Link(error.into()))?;
         let logs = Logs::new(&spec.transform, number, spec.observe_guest_text, spec.limits.log_bytes_per_second);
-        let generation =
-            Self(Arc::new(Inner { number, module: module.clone(), spec, pre, logs: Arc::new(logs) }));
+        let generation = Self(Arc::new(Inner { number, module: module.clone(), spec, pre, logs: Arc::new(logs) }));
         Instance::check(&generation)?;
         Ok(generation)
     }
@@ -162,7 +164,11 @@ impl Generation {
 impl fmt::Debug for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { number, module, spec, .. } = &*self.0;
-        f.debug_struct("Generation").field("number", number).field("transform", &spec.transform).field("module", module).finish()
+        f.debug_struct("Generation")
+            .field("number", number)
+            .field("transform", &spec.transform)
+            .field("module", module)
+            .finish()
     }
 }
 
@@ -179,8 +185,11 @@ fn check(module: &Module, spec: &Spec) -> Result<(), PrepareError> {
     }
     for (guest, host) in &spec.grants.directories {
         // opened, not looked at: it must be readable by us too
-        std::fs::read_dir(host)
-            .map_err(|source| PrepareError::Directory { guest: guest.clone(), host: host.clone(), source })?;
+        std::fs::read_dir(host).map_err(|source| PrepareError::Directory {
+            guest: guest.clone(),
+            host: host.clone(),
+            source,
+        })?;
     }
     Ok(())
 }

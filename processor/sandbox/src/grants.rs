@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn the_network_and_the_unknown_are_refused_by_name() {
-        let imports = ["wasi:sockets/tcp@0.2.0", "wasi:http/outgoing-handler@0.2.0", "acme:db/query", "wasi:io/poll@0.3.0"];
+        let imports =
+            ["wasi:sockets/tcp@0.2.0", "wasi:http/outgoing-handler@0.2.0", "acme:db/query", "wasi:io/poll@0.3.0"];
         for import in imports {
             assert_eq!(refuse(import).unwrap().import, import);
         }

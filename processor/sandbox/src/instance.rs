@@ -3,8 +3,8 @@
 //! settles at least one record, so that it ends. Refuses to go on only when the caller does, or when no new instance can
 //! be made.
 
-use wasmtime::component::Func;
 use wasmtime::Store;
+use wasmtime::component::Func;
 
 use crate::drive::{Late, Pace, drive};
 use crate::fault::{Fault, FaultCode};
@@ -191,7 +191,7 @@ impl Instance {
         let returned = matches!(ended, Ended::Returned);
         let mut harvest = packed::harvest(&live.store, returned);
         let mut settled = 0;
-        while let Some(outcome) = harvest.next_outcome(returned) {
+        for outcome in &mut harvest {
             let judged = outcome.and_then(|(kind, bytes)| frame::judge(kind, bytes, &self.rules));
             match judged {
                 Ok(outcome) => settle(settled, outcome)?,
@@ -223,23 +223,18 @@ impl Instance {
         if let Err(error) = store.set_fuel(pace.fuel(records)) {
             return Ended::Failed(diagnose(store, &error));
         }
-        // The list lives in the store's data, which the call needs; put back when it is over.
-        let Some(window) = store.data_mut().sink.window.take() else {
+        let Some(window) = store.data().sink.window.clone() else {
             return Ended::Failed(Fault::new(FaultCode::Contract, "no window"));
         };
         let result = watched(store, &window, |store, settled: Count<'_>| {
             let func = process.typed::<(&[u8],), (Result<(), String>,)>(&*store)?;
             Ok(drive(func.call_async(store, (input,)), || settled.get(), count, pace))
         });
-        store.data_mut().sink.window = Some(window);
         Self::ended(live, result)
     }
 
     /// Sorts the three layers of a call's result.
-    fn ended(
-        live: &Live,
-        result: wasmtime::Result<Result<wasmtime::Result<(Result<(), String>,)>, Late>>,
-    ) -> Ended {
+    fn ended(live: &Live, result: wasmtime::Result<Result<wasmtime::Result<(Result<(), String>,)>, Late>>) -> Ended {
         match result {
             Ok(Ok(Ok((Ok(_),)))) => Ended::Returned,
             Ok(Ok(Ok((Err(text),)))) => Ended::Failed(Fault::new(FaultCode::Contract, frame::reason(text.as_bytes()))),
@@ -260,6 +255,9 @@ fn fault_of(error: PrepareError) -> Fault {
 
 impl std::fmt::Debug for Instance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Instance").field("generation", &self.generation).field("renewals", &self.renewals).finish_non_exhaustive()
+        f.debug_struct("Instance")
+            .field("generation", &self.generation)
+            .field("renewals", &self.renewals)
+            .finish_non_exhaustive()
     }
 }

@@ -132,19 +132,16 @@ impl Logs {
 
 /// Adds the `log` import to a linker.
 pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    linker.instance(LOG)?.func_wrap_async(
-        "log",
-        |store: StoreContextMut<'_, Host>, (level, text): (Level, WasmStr)| {
-            Box::new(async move {
-                // A call costs the guest a few units of fuel and us up to a pass over its memory.
-                drive::pause().await;
-                let text = text.to_str(&store)?;
-                let host = store.data();
-                host.stdio.say(&host.logs, level, &text);
-                Ok(())
-            })
-        },
-    )
+    linker.instance(LOG)?.func_wrap_async("log", |store: StoreContextMut<'_, Host>, (level, text): (Level, WasmStr)| {
+        Box::new(async move {
+            // A call costs the guest a few units of fuel and us up to a pass over its memory.
+            drive::pause().await;
+            let text = text.to_str(&store)?;
+            let host = store.data();
+            host.stdio.say(&host.logs, level, &text);
+            Ok(())
+        })
+    })
 }
 
 /// What one instance has said that is not yet logged: lines under way, lines held until a batch stands, stderr's tail.

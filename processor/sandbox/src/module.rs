@@ -64,7 +64,8 @@ pub enum LoadError {
     /// It exports neither `process` nor `process-packed`.
     #[error(
         "the module exports neither world of pelton:transform: it needs `process` (world transform) or `process-packed` \
-         (world transform-packed), and has {}", list(exports)
+         (world transform-packed), and has {}",
+        list(exports)
     )]
     World {
         /// What it exports instead.
@@ -77,7 +78,9 @@ impl Module {
         let read = || {
             let size = std::fs::metadata(path)?.len();
             if size > MAX_BYTES {
-                return Err(std::io::Error::other(format!("{size} bytes are more than a module may have ({MAX_BYTES})")));
+                return Err(std::io::Error::other(format!(
+                    "{size} bytes are more than a module may have ({MAX_BYTES})"
+                )));
             }
             std::fs::read(path)
         };

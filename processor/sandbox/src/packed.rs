@@ -3,6 +3,8 @@
 //! in order, and that the first one which does not add up names the guilty record. Refuses counts that shrink or exceed
 //! the batch, flushes without progress, and commits out of turn.
 
+use std::sync::Arc;
+
 use wasmtime::component::{Linker, WasmList};
 use wasmtime::{Store, StoreContextMut};
 
@@ -16,7 +18,8 @@ pub(crate) const ABI_VERSION: u32 = 1;
 
 /// The state of one instance's outcomes.
 pub(crate) struct Sink {
-    pub(crate) window: Option<Window>,
+    /// Shared, so that a call can watch it while the store is taken.
+    pub(crate) window: Option<Arc<Window>>,
     /// `window` may be called now.
     pub(crate) configuring: bool,
     /// Records of the batch that is under way.
@@ -76,7 +79,7 @@ fn window(
     }
     let nonce = nonce();
     let window = Window::announce(&store, cell, buffer, nonce)?;
-    store.data_mut().sink.window = Some(window);
+    store.data_mut().sink.window = Some(Arc::new(window));
     Ok((nonce,))
 }
 
@@ -130,7 +133,12 @@ fn commit(mut store: StoreContextMut<'_, Host>, (index, outcome): (u32, WasmList
     Ok(())
 }
 
-fn add(store: &StoreContextMut<'_, Host>, side: &mut Vec<u8>, index: u32, outcome: &WasmList<u8>) -> wasmtime::Result<()> {
+fn add(
+    store: &StoreContextMut<'_, Host>,
+    side: &mut Vec<u8>,
+    index: u32,
+    outcome: &WasmList<u8>,
+) -> wasmtime::Result<()> {
     let sink = &store.data().sink;
     let Some(window) = &sink.window else { return Err(contract("`commit` without a window").into()) };
     if index != sink.taken || index >= sink.batch || window.read(store).count != index {
@@ -161,43 +169,43 @@ pub(crate) struct Harvest<'a> {
     in_side: u32,
     window: &'a [u8],
     in_window: u32,
+    /// How much of the window must be left after the last outcome. Known only after a normal return: after a trap the
+    /// byte count may run one outcome ahead.
+    left_over: Option<usize>,
     /// Set when the cell cannot be believed: the fault of the record after the last outcome.
     pub(crate) lie: Option<Fault>,
 }
 
-/// Reads the cell once and lays out what it and the side buffer hold. `returned`: the call ended normally, so the byte
-/// count must be exact.
-pub(crate) fn harvest<'a>(store: &'a Store<Host>, returned: bool) -> Harvest<'a> {
+/// Reads the cell once and lays out what it and the side buffer hold. `returned`: the call ended normally.
+pub(crate) fn harvest(store: &Store<Host>, returned: bool) -> Harvest<'_> {
     let sink = &store.data().sink;
-    let mut harvest = Harvest { side: &sink.side, in_side: sink.taken, window: &[], in_window: 0, lie: None };
-    let Some(window) = &sink.window else { return harvest };
+    let nothing =
+        Harvest { side: &sink.side, in_side: sink.taken, window: &[], in_window: 0, left_over: None, lie: None };
+    let Some(window) = &sink.window else { return nothing };
     let cell = window.read(store);
     // After a commit that the guest did not live to count, the cell is one behind: nothing is in the window then.
     let behind = cell.count < sink.taken && (returned || cell.count + 1 != sink.taken);
     if behind || cell.count > sink.batch {
-        harvest.lie = Some(contract("the window's count went back, or exceeds the batch"));
-        return harvest;
+        return Harvest { lie: Some(contract("the window's count went back, or exceeds the batch")), ..nothing };
     }
     let buffer = window.buffer(store);
-    harvest.in_window = cell.count.saturating_sub(sink.taken);
-    if !returned {
-        // the byte count may run one outcome ahead, so it bounds nothing that the walk does not bound itself
-        harvest.window = buffer;
-    } else if let Some(used) = buffer.get(..cell.bytes as usize) {
-        harvest.window = used;
-    } else {
-        harvest.in_window = 0;
-        harvest.lie = Some(contract("the window's byte count exceeds the window"));
+    let early = returned && cell.count < sink.batch;
+    Harvest {
+        window: buffer,
+        in_window: cell.count.saturating_sub(sink.taken),
+        // more than there is: never true of what is left
+        left_over: returned.then(|| buffer.len().checked_sub(cell.bytes as usize).unwrap_or(usize::MAX)),
+        lie: early.then(|| contract("`process-packed` returned before every record had its outcome")),
+        ..nothing
     }
-    if returned && harvest.lie.is_none() && cell.count < sink.batch {
-        harvest.lie = Some(contract("`process-packed` returned before every record had its outcome"));
-    }
-    harvest
 }
 
-impl<'a> Harvest<'a> {
-    /// The next outcome: kind and bytes. `None` after the last one; an error where the next one is cut short.
-    pub(crate) fn next_outcome(&mut self, returned: bool) -> Option<Result<(u32, &'a [u8]), Fault>> {
+impl<'a> Iterator for Harvest<'a> {
+    /// Kind and bytes, or a fault where the next outcome does not add up: then it is the last that is worth asking for.
+    type Item = Result<(u32, &'a [u8]), Fault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let from_window = self.in_side == 0;
         let (rest, left) = match (self.in_side, self.in_window) {
             (0, 0) => return None,
             (0, _) => (&mut self.window, &mut self.in_window),
@@ -207,7 +215,8 @@ impl<'a> Harvest<'a> {
         let Some(outcome) = frame::split_outcome(rest) else {
             return Some(Err(contract("an outcome runs out of the window")));
         };
-        if returned && self.in_side == 0 && self.in_window == 0 && !self.window.is_empty() {
+        if from_window && self.in_window == 0 && self.left_over.is_some_and(|left_over| left_over != self.window.len())
+        {
             return Some(Err(contract("the window's byte count is not that of its outcomes")));
         }
         Some(Ok(outcome))

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::{ComponentType, Instance, Lower, ResourceTable};
 use wasmtime::Store;
+use wasmtime::component::{ComponentType, Instance, Lower, ResourceTable};
 
 use crate::drive::{Pace, drive};
 use crate::fault::{Evidence, Fault, FaultCode, classify};
@@ -57,7 +57,8 @@ pub(crate) fn renew(generation: &Generation, record_pace: Pace) -> Result<Live, 
 fn store(generation: &Generation, pace: Pace) -> Result<Store<Host>, PrepareError> {
     let spec = generation.spec();
     let stdio = Arc::new(Stdio::default());
-    let wasi = wasi::context(&spec.grants, &stdio, generation.logs()).map_err(|error| PrepareError::Link(error.into()))?;
+    let wasi =
+        wasi::context(&spec.grants, &stdio, generation.logs()).map_err(|error| PrepareError::Link(error.into()))?;
     let host = Host {
         limiter: Limiter::new(&spec.limits),
         sink: Sink::new(spec.limits.batch_output_bytes, spec.limits.output_bytes),
@@ -98,7 +99,8 @@ fn configure_packed(
     match &store.data().sink.window {
         None => Err(contract("`configure` announced no window").into()),
         Some(window) if !window.is_live(store) => {
-            Err(contract("the window's cell is a copy of the guest's memory, or the guest did not write the nonce").into())
+            Err(contract("the window's cell is a copy of the guest's memory, or the guest did not write the nonce")
+                .into())
         }
         Some(_) => Ok(()),
     }

@@ -161,7 +161,8 @@ fn settle_all<E>(
             Outcome::Reject(reason) => Ok(Settled::Reject(frame::reason(reason.as_bytes()))),
             Outcome::Emit(outputs) => {
                 frames.clear();
-                encode(&mut frames, outputs, instance).and_then(|()| frame::judge(frame::EMIT, &frames, &instance.rules))
+                encode(&mut frames, outputs, instance)
+                    .and_then(|()| frame::judge(frame::EMIT, &frames, &instance.rules))
             }
         };
         match settled {

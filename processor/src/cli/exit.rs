@@ -1,5 +1,7 @@
 //! How the process ends: the numbers are part of the interface (sysexits, but clap's 2 for usage).
 
+use crate::config::{Code, ConfigErrors};
+
 /// An exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -57,6 +59,17 @@ impl Exit {
             Self::Temporary => "Not now: starting again may help.",
             Self::Auth => "The brokers refuse the credentials, or do not authorise the operation.",
             Self::Config => "The configuration is wrong, or does not fit the cluster; starting again will not help.",
+        }
+    }
+}
+
+impl From<&ConfigErrors> for Exit {
+    /// A broker that does not answer may answer later; everything else stays wrong until somebody mends it.
+    fn from(errors: &ConfigErrors) -> Self {
+        match errors.0.iter().any(|error| error.code == Code::Unreachable) {
+            _ if errors.0.is_empty() => Self::Ok,
+            true => Self::Unavailable,
+            false => Self::Config,
         }
     }
 }

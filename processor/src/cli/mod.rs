@@ -10,9 +10,11 @@ pub mod run;
 mod validate;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub use exit::Exit;
@@ -38,12 +40,12 @@ Exit codes: 0 ok, 1 failed, 2 usage, 69 unavailable, 70 internal, 74 io, 75 temp
 #[derive(Debug, Args)]
 pub struct Global {
     /// Config file (.yaml, .toml, .json); again for more, later ones win.
-    #[arg(short, long, value_name = "FILE", global = true, env = "PELTON_CONFIG", value_delimiter = ',')]
+    #[arg(short, long, value_name = "FILE", global = true, env = "PELTON_CONFIG", value_delimiter = ',', value_parser = file())]
     config: Vec<PathBuf>,
 
     /// Sets one value above all files and the environment.
     #[arg(long, value_name = "PATH=VALUE", global = true, value_parser = assignment)]
-    set: Vec<String>,
+    set: Vec<Assignment>,
 
     /// How logs look.
     #[arg(long, value_name = "FORMAT", global = true, env = "PELTON_LOG_FORMAT", default_value = "text")]
@@ -107,7 +109,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     };
     let Cli { global, command } = cli;
     match command {
-        None if global.config.is_empty() => {
+        None if global.files().is_empty() => {
             let _ = Cli::command().print_help();
             Exit::Usage
         }
@@ -121,7 +123,7 @@ fn start(global: &Global) -> Exit {
     match global.load(true) {
         Ok(loaded) => {
             logging::init(global);
-            run::run(loaded)
+            run::run(global, &loaded)
         }
         Err(errors) => global.refuse(&errors),
     }
@@ -130,13 +132,22 @@ fn start(global: &Global) -> Exit {
 impl Global {
     /// `outside`: whether what the configuration refers to must be there.
     fn load(&self, outside: bool) -> Result<Loaded, ConfigErrors> {
-        config::load(&Sources { outside, ..Sources::new(self.config.clone(), self.set.clone()) })
+        let set = self.set.iter().map(|Assignment(text)| text.clone()).collect();
+        config::load(&Sources { outside, ..Sources::new(self.files(), set) })
+    }
+
+    /// An empty PELTON_CONFIG names no file.
+    fn files(&self) -> Vec<PathBuf> {
+        self.config.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect()
     }
 
     /// Shows errors to a person.
     fn refuse(&self, errors: &ConfigErrors) -> Exit {
         eprintln!("{}", errors.render(self.paint()));
-        Exit::Config
+        if self.files().is_empty() {
+            eprintln!("no config file was given: name one with `-c FILE` or PELTON_CONFIG");
+        }
+        Exit::from(errors)
     }
 
     fn paint(&self) -> Paint {
@@ -163,9 +174,24 @@ fn print(text: &str) -> Exit {
     }
 }
 
-fn assignment(text: &str) -> Result<String, String> {
+/// Takes an empty text too: an empty PELTON_CONFIG is as good as none.
+fn file() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+/// `path=value`. Its value may be a secret, and `Debug` leaves it out.
+#[derive(Clone)]
+struct Assignment(String);
+
+impl fmt::Debug for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=***", self.0.split('=').next().unwrap_or_default())
+    }
+}
+
+fn assignment(text: &str) -> Result<Assignment, String> {
     match text.split_once('=') {
-        Some((path, _)) if !path.trim().is_empty() => Ok(text.to_owned()),
+        Some((path, _)) if !path.trim().is_empty() => Ok(Assignment(text.to_owned())),
         _ => Err("write it as path=value, such as delivery.commit_interval=1s".to_owned()),
     }
 }

@@ -1,15 +1,46 @@
-//! `pelton run`: from a checked configuration to a running service.
+//! `pelton run`: from a checked configuration to a running service, and from how that ended to an exit code.
 
-use super::Exit;
-use crate::config::{ConfigError, Loaded};
+use super::{Exit, Global};
+use crate::config::{Code, ConfigError, ConfigErrors, Loaded};
+use crate::control::{self, Ended};
+use crate::dataplane::worker::WorkerError;
 
-/// Processes records until told to stop.
-pub(super) fn run(_loaded: Loaded) -> Exit {
-    eprintln!("error: this build cannot run yet");
-    Exit::Internal
+/// Processes records until told to stop, or until it cannot go on.
+pub(super) fn run(global: &Global, loaded: &Loaded) -> Exit {
+    match control::run(loaded) {
+        Ended::Drained => Exit::Ok,
+        Ended::Refused(errors) => refused(global, errors),
+        // The log has told code, cause and advice.
+        Ended::Failed(error) => exit(&error),
+        Ended::Broken(what) => {
+            tracing::error!(code = "process.broken", "{what}");
+            Exit::Internal
+        }
+    }
 }
 
 /// What only the cluster and the engine can tell: that topics exist and modules fit.
-pub(super) fn check_environment(_loaded: &Loaded) -> Vec<ConfigError> {
-    Vec::new()
+pub(super) fn check_environment(loaded: &Loaded) -> Vec<ConfigError> {
+    control::check_environment(loaded)
+}
+
+/// A broker that does not answer may answer later; everything else stays wrong until somebody mends it.
+pub(super) fn refused(global: &Global, errors: Vec<ConfigError>) -> Exit {
+    let down = errors.iter().any(|error| error.code == Code::Unreachable);
+    let exit = global.refuse(&ConfigErrors(errors));
+    if down { Exit::Unavailable } else { exit }
+}
+
+fn exit(error: &WorkerError) -> Exit {
+    match error {
+        WorkerError::Policy { .. } | WorkerError::DeadLetter { .. } => Exit::Failed,
+        WorkerError::Lane(_) => Exit::Auth,
+        WorkerError::IdentityClash(_) => Exit::Config,
+        WorkerError::Instance { .. } => Exit::Internal,
+        WorkerError::Consumer(_)
+        | WorkerError::KeepsFailing { .. }
+        | WorkerError::Stuck { .. }
+        | WorkerError::Drain { .. }
+        | WorkerError::Aborted => Exit::Temporary,
+    }
 }

@@ -23,7 +23,7 @@ pub(super) fn validate(global: &Global, arguments: &Arguments) -> Exit {
         Ok(loaded) if outside => ConfigErrors(run::check_environment(&loaded)),
         Ok(_) => ConfigErrors::default(),
     };
-    let exit = if errors.0.is_empty() { Exit::Ok } else { Exit::Config };
+    let exit = Exit::from(&errors);
     match arguments.output {
         Output::Json => match print(&format!("{:#}\n", errors.to_json())) {
             Exit::Ok => exit,

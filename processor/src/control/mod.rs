@@ -4,5 +4,5 @@
 pub mod prepare;
 pub mod supervisor;
 
-pub use prepare::{Problem, check_environment};
+pub use prepare::check_environment;
 pub use supervisor::{Ended, run};

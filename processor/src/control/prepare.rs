@@ -1,11 +1,11 @@
 //! From configuration to plan: modules are loaded, compiled, linked and configured, topics are looked up, librdkafka is
 //! asked what it thinks of the properties. Everything that is wrong is found in one go, before the first record.
 
-use crate::config::{Config, Guarantee, Latency, Millis, Start, Then, Transform};
+use crate::config::{Code, Config, ConfigError, Guarantee, Latency, Loaded, Millis, Start, Then, Transform};
 use crate::dataplane::kafka::{self, Identity};
 use crate::dataplane::plan::{DeliveryPlan, OnError, OutputTopic, Plan, TransformPlan};
 use pelton_kafka::{ClientError, Cluster, Properties, TopicInfo};
-use pelton_sandbox::{Ceiling, Digest, Engine, EngineConfig, Generation, Limits, LoadError, Module, Spec};
+use pelton_sandbox::{Ceiling, Digest, Engine, EngineConfig, Generation, Limits, Module, Spec};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
@@ -15,17 +15,16 @@ use std::time::Duration;
 /// How long a broker may take to answer at start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Something that the configuration names and that is not as it must be.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Problem {
-    /// Stable: `topic.missing`, `module.import`, …
-    pub code: &'static str,
-    /// Where in the configuration: `transforms.redact.module`.
-    pub path: String,
-    /// What is wrong, in a sentence.
-    pub text: String,
-    /// What to do.
-    pub advice: String,
+/// Problems are collected, not returned one by one.
+struct Problems<'a> {
+    loaded: &'a Loaded,
+    found: Vec<ConfigError>,
+}
+
+impl Problems<'_> {
+    fn add(&mut self, code: Code, path: &str, message: impl Into<String>, help: &str) {
+        self.found.push(self.loaded.error(code, path, message).help(help));
+    }
 }
 
 /// A plan, and what the workers need besides.
@@ -33,7 +32,7 @@ pub struct Problem {
 pub struct Prepared {
     pub plan: Arc<Plan>,
     pub identity: Identity,
-    pub latency: Latency,
+    pub latency: kafka::Latency,
     pub session_timeout: Duration,
     pub consumer: Properties,
     pub producer: Properties,
@@ -44,17 +43,18 @@ pub struct Prepared {
 }
 
 /// What `pelton validate` says of the world around a configuration.
-pub fn check_environment(config: &Config) -> Vec<Problem> {
+pub fn check_environment(loaded: &Loaded) -> Vec<ConfigError> {
     match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
-        Ok(runtime) => prepare(config, runtime.handle()).err().unwrap_or_default(),
-        Err(error) => vec![problem("process.runtime", "", error.to_string(), "raise the limits of this process")],
+        Ok(runtime) => prepare(loaded, runtime.handle()).err().unwrap_or_default(),
+        Err(error) => vec![loaded.error(Code::Sandbox, "", error.to_string()).help("raise the limits of this process")],
     }
 }
 
 /// # Errors
 /// Everything that stands in the way, in the order of the configuration.
-pub fn prepare(config: &Config, runtime: &tokio::runtime::Handle) -> Result<Prepared, Vec<Problem>> {
-    let mut problems = Vec::new();
+pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prepared, Vec<ConfigError>> {
+    let config = &loaded.config;
+    let mut problems = Problems { loaded, found: Vec::new() };
     let properties = client_properties(config, &mut problems);
     let topics = Topics::of(config);
     let partitions = match &properties {
@@ -68,9 +68,9 @@ pub fn prepare(config: &Config, runtime: &tokio::runtime::Handle) -> Result<Prep
     };
     let identity = identity(config, &mut problems);
     let (Some((consumer, producer)), Some(engine), Some(identity), true) =
-        (properties, engine, identity, problems.is_empty())
+        (properties, engine, identity, problems.found.is_empty())
     else {
-        return Err(problems);
+        return Err(problems.found);
     };
     let count = |topic: &Arc<str>| partitions.get(topic).copied().unwrap_or(0);
     let plan = Plan {
@@ -89,7 +89,7 @@ pub fn prepare(config: &Config, runtime: &tokio::runtime::Handle) -> Result<Prep
         partitions: topics.inputs.iter().map(|(name, _)| count(name) as usize).sum(),
         plan: Arc::new(plan),
         identity,
-        latency: config.delivery.latency,
+        latency: latency(config.delivery.latency),
         session_timeout: config.kafka.session_timeout.duration(),
         consumer,
         producer,
@@ -147,7 +147,7 @@ impl Topics {
     }
 }
 
-fn client_properties(config: &Config, problems: &mut Vec<Problem>) -> Option<(Properties, Properties)> {
+fn client_properties(config: &Config, problems: &mut Problems<'_>) -> Option<(Properties, Properties)> {
     let mut clients = Vec::new();
     for (section, revealed) in [
         ("kafka.consumer.properties", config.kafka.consumer_properties()),
@@ -156,7 +156,7 @@ fn client_properties(config: &Config, problems: &mut Vec<Problem>) -> Option<(Pr
         let revealed = match revealed {
             Ok(revealed) => revealed,
             Err(error) => {
-                problems.push(problem("config.secret", section, error.to_string(), "provide the value where it is said to be"));
+                problems.add(Code::Environment, section, error.to_string(), "provide the value where it is said to be");
                 continue;
             }
         };
@@ -165,12 +165,7 @@ fn client_properties(config: &Config, problems: &mut Vec<Problem>) -> Option<(Pr
         revealed.iter().for_each(|(name, value)| properties.set(name, value.as_str()));
         match properties.check() {
             Ok(()) => clients.push(properties),
-            Err(error) => problems.push(problem(
-                "config.kafka_property",
-                section,
-                error.to_string(),
-                "see librdkafka's CONFIGURATION.md",
-            )),
+            Err(error) => problems.add(Code::Property, section, error.to_string(), "see librdkafka's CONFIGURATION.md"),
         }
     }
     match <[Properties; 2]>::try_from(clients) {
@@ -180,12 +175,12 @@ fn client_properties(config: &Config, problems: &mut Vec<Problem>) -> Option<(Pr
 }
 
 /// Partitions of each topic that is as it must be.
-fn look_up(topics: &Topics, properties: &Properties, problems: &mut Vec<Problem>) -> BTreeMap<Arc<str>, i32> {
+fn look_up(topics: &Topics, properties: &Properties, problems: &mut Problems<'_>) -> BTreeMap<Arc<str>, i32> {
     let mut found = BTreeMap::new();
     let cluster = match Cluster::new(&properties.clone().with("allow.auto.create.topics", "false")) {
         Ok(cluster) => cluster,
         Err(error) => {
-            problems.push(problem("kafka.client", "kafka", error.to_string(), "correct the librdkafka properties"));
+            problems.add(Code::Property, "kafka", error.to_string(), "correct the librdkafka properties");
             return found;
         }
     };
@@ -194,21 +189,21 @@ fn look_up(topics: &Topics, properties: &Properties, problems: &mut Vec<Problem>
             Ok(TopicInfo::Partitions(count)) => {
                 found.insert(Arc::clone(topic), count);
             }
-            Ok(TopicInfo::Missing) => problems.push(problem(
-                "topic.missing",
+            Ok(TopicInfo::Missing) => problems.add(
+                Code::Topic,
                 at,
                 format!("the topic `{topic}` does not exist"),
                 "create it (Pelton never creates topics), or correct the name",
-            )),
-            Ok(TopicInfo::Refused(error)) => problems.push(problem(
-                "topic.refused",
+            ),
+            Ok(TopicInfo::Refused(error)) => problems.add(
+                Code::Topic,
                 at,
                 format!("the broker says of topic `{topic}`: {error}"),
                 "give this principal Describe on it, and Read or Write as it is used",
-            )),
+            ),
             // No broker answers: the same would be said of every topic.
             Err(error) => {
-                problems.push(unreachable(&error));
+                unreachable(&error, problems);
                 return found;
             }
         }
@@ -216,16 +211,16 @@ fn look_up(topics: &Topics, properties: &Properties, problems: &mut Vec<Problem>
     found
 }
 
-fn unreachable(error: &ClientError) -> Problem {
-    problem(
-        "kafka.unreachable",
+fn unreachable(error: &ClientError, problems: &mut Problems<'_>) {
+    problems.add(
+        Code::Unreachable,
         "kafka.bootstrap_servers",
         format!("no broker answered within {}s: {error}", PATIENCE.as_secs()),
         "check the address, the network and, in `kafka.properties`, security.protocol and credentials",
-    )
+    );
 }
 
-fn engine(config: &Config, runtime: &tokio::runtime::Handle, problems: &mut Vec<Problem>) -> Option<Engine> {
+fn engine(config: &Config, runtime: &tokio::runtime::Handle, problems: &mut Problems<'_>) -> Option<Engine> {
     let most = config.transforms.values().map(|t| t.limits.memory.get()).max().unwrap_or(0);
     let defaults = Ceiling::default();
     // One instance per transform and worker, and one more while a generation is tried.
@@ -235,7 +230,12 @@ fn engine(config: &Config, runtime: &tokio::runtime::Handle, problems: &mut Vec<
     match Engine::new(EngineConfig { cache_dir, ceiling, runtime: runtime.clone() }) {
         Ok(engine) => Some(engine),
         Err(error) => {
-            problems.push(problem("sandbox.engine", "transforms", chain(&error), "use fewer transforms or workers, or raise the address-space limit (ulimit -v)"));
+            problems.add(
+                Code::Sandbox,
+                "transforms",
+                chain(&error),
+                "use fewer transforms or workers, or raise the address-space limit (ulimit -v)",
+            );
             None
         }
     }
@@ -246,12 +246,7 @@ pub fn workers(config: &Config) -> usize {
     config.workers.count()
 }
 
-fn transforms(
-    config: &Config,
-    engine: &Engine,
-    topics: &Topics,
-    problems: &mut Vec<Problem>,
-) -> Vec<TransformPlan> {
+fn transforms(config: &Config, engine: &Engine, topics: &Topics, problems: &mut Problems<'_>) -> Vec<TransformPlan> {
     // Transforms that share a module share its compiled code.
     let mut modules: BTreeMap<PathBuf, Module> = BTreeMap::new();
     let mut plans = Vec::new();
@@ -263,7 +258,12 @@ fn transforms(
             _ => match engine.load(&transform.module, pin.as_ref()) {
                 Ok(module) => modules.entry(transform.module.clone()).insert_entry(module).get().clone(),
                 Err(error) => {
-                    problems.push(load_problem(&error, &at("module")));
+                    problems.add(
+                        Code::Module,
+                        &at("module"),
+                        chain(&error),
+                        "build the module for wasm32-wasip2 with the SDK, and check path and `sha256`",
+                    );
                     continue;
                 }
             },
@@ -271,25 +271,19 @@ fn transforms(
         let spec = match spec(name.as_str(), transform, config.observe.guest_text) {
             Ok(spec) => spec,
             Err(error) => {
-                problems.push(problem("config.secret", &at("settings"), error, "provide the value where it is said to be"));
+                problems.add(Code::Environment, &at("settings"), error, "provide the value where it is said to be");
                 continue;
             }
         };
         match Generation::prepare(&module, spec, 1) {
             Ok(generation) => plans.push(plan(name.as_str(), transform, generation, topics)),
-            Err(error) => problems.push(problem(
-                "module.unfit",
-                &at("module"),
+            Err(error) => problems.add(Code::Unfit, &at("module"),
                 chain(&error),
                 "the module must fit the transform that it is configured for; `grants` and `limits` say what it may use",
-            )),
+            ),
         }
     }
     plans
-}
-
-fn load_problem(error: &LoadError, at: &str) -> Problem {
-    problem("module.load", at, chain(error), "build the module for wasm32-wasip2 with the SDK, and check path and `sha256`")
 }
 
 fn spec(name: &str, transform: &Transform, guest_text: bool) -> Result<Spec, String> {
@@ -300,12 +294,8 @@ fn spec(name: &str, transform: &Transform, guest_text: bool) -> Result<Spec, Str
         .iter()
         .filter_map(|name| std::env::var(name.as_str()).ok().map(|value| (name.to_string(), value)))
         .collect();
-    let directories = transform
-        .grants
-        .directories
-        .iter()
-        .map(|(guest, host)| (guest.to_string(), host.clone()))
-        .collect();
+    let directories =
+        transform.grants.directories.iter().map(|(guest, host)| (guest.to_string(), host.clone())).collect();
     let limits = &transform.limits;
     Ok(Spec {
         transform: name.to_owned(),
@@ -363,12 +353,17 @@ fn delivery(config: &Config) -> DeliveryPlan {
     }
 }
 
-fn identity(config: &Config, problems: &mut Vec<Problem>) -> Option<Identity> {
+fn identity(config: &Config, problems: &mut Problems<'_>) -> Option<Identity> {
     let instance = match config.instance.identity() {
         Ok(crate::config::Identity::Named(name)) => name.to_string(),
         Ok(crate::config::Identity::Random) => random_name(),
         Err(error) => {
-            problems.push(problem("config.instance", "instance", error, "set PELTON_INSTANCE, or `instance` to a name or to `random`"));
+            problems.add(
+                Code::Environment,
+                "instance",
+                error,
+                "set PELTON_INSTANCE, or `instance` to a name or to `random`",
+            );
             return None;
         }
     };
@@ -379,10 +374,6 @@ fn identity(config: &Config, problems: &mut Vec<Problem>) -> Option<Identity> {
 fn random_name() -> String {
     use std::hash::{BuildHasher, Hasher};
     format!("{:016x}", std::hash::RandomState::new().build_hasher().finish())
-}
-
-fn problem(code: &'static str, path: &str, text: String, advice: &str) -> Problem {
-    Problem { code, path: path.to_owned(), text, advice: advice.to_owned() }
 }
 
 /// An error with its causes, in one line.
@@ -398,7 +389,7 @@ fn chain(error: &dyn Error) -> String {
 }
 
 /// The latency profile as the Kafka clients know it.
-pub fn latency(latency: Latency) -> kafka::Latency {
+fn latency(latency: Latency) -> kafka::Latency {
     match latency {
         Latency::Throughput => kafka::Latency::Throughput,
         Latency::Balanced => kafka::Latency::Balanced,

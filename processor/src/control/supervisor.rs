@@ -3,8 +3,8 @@
 //! SIGTERM (an orchestrator) and SIGINT (Ctrl-C) drain: no more records, what is open commits, the group is left. A second
 //! one, or SIGQUIT, aborts. A worker that cannot go on drains the others and gives the process its exit code.
 
-use super::prepare::{Prepared, Problem, latency, prepare, workers};
-use crate::config::Config;
+use super::prepare::{Prepared, prepare, workers};
+use crate::config::{ConfigError, Loaded};
 use crate::dataplane::committer::KafkaSink;
 use crate::dataplane::counters::{Counters, Totals};
 use crate::dataplane::kafka::{KafkaProgress, KafkaSource, consumer_properties, producer_properties};
@@ -29,7 +29,7 @@ pub enum Ended {
     /// Told to stop; everything is committed.
     Drained,
     /// Nothing was started.
-    Refused(Vec<Problem>),
+    Refused(Vec<ConfigError>),
     /// A worker could not go on.
     Failed(WorkerError),
     /// A worker panicked, or could not be started: a bug or a bare machine.
@@ -45,17 +45,17 @@ struct Running {
 type Verdict = Result<(), WorkerError>;
 
 /// Runs the application until it is told to stop or cannot go on. Blocks.
-pub fn run(config: &Config) -> Ended {
+pub fn run(loaded: &Loaded) -> Ended {
     let runtime = match Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Ended::Broken(format!("no runtime: {error}")),
     };
     let started = Instant::now();
-    let prepared = match prepare(config, runtime.handle()) {
+    let prepared = match prepare(loaded, runtime.handle()) {
         Ok(prepared) => prepared,
         Err(problems) => return Ended::Refused(problems),
     };
-    let count = workers(config).clamp(1, prepared.partitions.max(1));
+    let count = workers(&loaded.config).clamp(1, prepared.partitions.max(1));
     tracing::info!(
         application = %prepared.identity.application,
         instance = %prepared.identity.instance,
@@ -209,15 +209,14 @@ fn start(
     report: &UnboundedSender<Verdict>,
 ) -> Result<Running, Box<dyn std::error::Error>> {
     let Prepared { plan, identity, .. } = prepared;
-    let latency = latency(prepared.latency);
+    let latency = prepared.latency;
     let wake = Arc::new(Wake::new()?);
     let counters = Arc::new(Counters::default());
     let properties = consumer_properties(identity, index, latency, prepared.session_timeout, &prepared.consumer);
     let consumer = Arc::new(Consumer::new(&properties, &plan.inputs, LANES, &wake)?);
     let sinks = (0..LANES)
         .map(|lane| {
-            let properties =
-                producer_properties(identity, index, lane, latency, &plan.delivery, &prepared.producer);
+            let properties = producer_properties(identity, index, lane, latency, &plan.delivery, &prepared.producer);
             let name = format!("commit-{index}-{lane}");
             KafkaSink::new(&name, properties, plan, &consumer, orders, &wake)
         })

@@ -80,9 +80,8 @@ impl KafkaSink {
             current: Arc::clone(&current),
         };
         let wake = Arc::clone(wake);
-        let thread = std::thread::Builder::new()
-            .name(name.into())
-            .spawn(move || committer.run(&job_queue, &report, &wake))?;
+        let thread =
+            std::thread::Builder::new().name(name.into()).spawn(move || committer.run(&job_queue, &report, &wake))?;
         Ok(KafkaSink {
             producer: None,
             current,
@@ -105,7 +104,9 @@ impl KafkaSink {
     }
 
     fn producer(&self) -> Result<&Arc<Producer>, TxnError> {
-        self.producer.as_ref().ok_or_else(|| TxnError::own(Fate::Abort, "produce", "NO_PRODUCER", "no open transaction"))
+        self.producer
+            .as_ref()
+            .ok_or_else(|| TxnError::own(Fate::Abort, "produce", "NO_PRODUCER", "no open transaction"))
     }
 }
 
@@ -211,7 +212,8 @@ impl Committer {
             self.insist(|| producer.send_offsets(progress, fence, TRY)).and_then(|()| self.insist(|| producer.commit()))
         } else {
             self.insist(|| producer.flush(TRY)).and_then(|()| {
-                let failed = |e: pelton_kafka::ClientError| TxnError::own(Fate::Abort, "commit", "COMMIT", e.to_string());
+                let failed =
+                    |e: pelton_kafka::ClientError| TxnError::own(Fate::Abort, "commit", "COMMIT", e.to_string());
                 self.consumer.commit(progress).map_err(failed)
             })
         };
@@ -240,7 +242,8 @@ impl Committer {
             return Report::Stop(error);
         }
         let committed = self.insist(|| {
-            let failed = |e: pelton_kafka::ClientError| TxnError::own(Fate::Retry, "committed", "COMMITTED", e.to_string());
+            let failed =
+                |e: pelton_kafka::ClientError| TxnError::own(Fate::Retry, "committed", "COMMITTED", e.to_string());
             self.consumer.committed(&partitions, TRY).map_err(failed)
         });
         match committed {
@@ -292,10 +295,7 @@ impl Committer {
     }
 }
 
-fn pair(
-    partitions: Vec<TopicPartition>,
-    positions: Vec<Option<Position>>,
-) -> Vec<(TopicPartition, Option<Position>)> {
+fn pair(partitions: Vec<TopicPartition>, positions: Vec<Option<Position>>) -> Vec<(TopicPartition, Option<Position>)> {
     partitions.into_iter().zip(positions).collect()
 }
 

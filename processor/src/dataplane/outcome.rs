@@ -100,17 +100,16 @@ impl<K: Sink> Delivery<'_, K> {
             count += 1;
         }
         // A guest that emits nothing drops the record.
-        if count == 0 { self.counters.dropped.add(1) } else { self.counters.emitted.add(1) }
+        if count == 0 {
+            self.counters.dropped.add(1)
+        } else {
+            self.counters.emitted.add(1)
+        }
         self.counters.records_out.add(count);
         Ok(())
     }
 
-    fn output<'o>(
-        &self,
-        message: &Message<'_>,
-        output: &OutputRecord<'o>,
-        headers: &'o [Header<'o>],
-    ) -> Output<'o> {
+    fn output<'o>(&self, message: &Message<'_>, output: &OutputRecord<'o>, headers: &'o [Header<'o>]) -> Output<'o> {
         Output {
             topic: self.transform.outputs[output.topic as usize],
             partitioning: match output.partition {
@@ -149,21 +148,13 @@ impl<K: Sink> Delivery<'_, K> {
                 self.counters.skipped.add(1);
                 Ok(())
             }
-            OnError::Stop => Err(Interrupted::Stop(WorkerError::Policy {
-                transform: Arc::clone(&self.transform.name),
-                at,
-                code,
-            })),
+            OnError::Stop => {
+                Err(Interrupted::Stop(WorkerError::Policy { transform: Arc::clone(&self.transform.name), at, code }))
+            }
         }
     }
 
-    fn dead_letter(
-        &mut self,
-        message: &Message<'_>,
-        topic: u32,
-        code: &str,
-        reason: &str,
-    ) -> Result<(), Interrupted> {
+    fn dead_letter(&mut self, message: &Message<'_>, topic: u32, code: &str, reason: &str) -> Result<(), Interrupted> {
         let verdict = Verdict {
             code,
             reason,

@@ -54,9 +54,8 @@ impl Processor {
             if records.is_empty() {
                 continue;
             }
-            let stop = |fault| {
-                Interrupted::Stop(WorkerError::Instance { transform: Arc::clone(&transform.name), fault })
-            };
+            let stop =
+                |fault| Interrupted::Stop(WorkerError::Instance { transform: Arc::clone(&transform.name), fault });
             let instance = match &mut self.instances[index] {
                 Some(instance) => instance,
                 empty => empty.insert(Instance::new(&transform.generation).map_err(stop)?),

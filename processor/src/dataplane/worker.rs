@@ -59,14 +59,30 @@ impl WorkerError {
     /// What the operator can do.
     pub fn advice(&self) -> &'static str {
         match self {
-            WorkerError::Consumer(_) => "see the error's name in librdkafka's manual; the process may simply be restarted",
-            WorkerError::Lane(_) => "check the rights of this principal: Write on the output and dead-letter topics, Write and Describe on the transactional id, Read on the group",
-            WorkerError::IdentityClash(_) => "give each process an `instance` of its own; within one application it must be unique",
-            WorkerError::KeepsFailing { .. } => "the cause names what the brokers refuse; nothing is lost, a restart goes on at the committed positions",
-            WorkerError::Stuck { .. } => "a broker does not answer; restart this process, its successor fences what is open",
-            WorkerError::Policy { .. } => "mend the record's producer or the transform, or set `on_error.then` to `dead_letter` or `skip`",
-            WorkerError::DeadLetter { .. } => "raise `max.message.bytes` of the dead-letter topic and `message.max.bytes` in `kafka.producer.properties`",
-            WorkerError::Instance { .. } => "the module no longer passes `configure`; look at its settings and at what it reads",
+            WorkerError::Consumer(_) => {
+                "see the error's name in librdkafka's manual; the process may simply be restarted"
+            }
+            WorkerError::Lane(_) => {
+                "check the rights of this principal: Write on the output and dead-letter topics, Write and Describe on the transactional id, Read on the group"
+            }
+            WorkerError::IdentityClash(_) => {
+                "give each process an `instance` of its own; within one application it must be unique"
+            }
+            WorkerError::KeepsFailing { .. } => {
+                "the cause names what the brokers refuse; nothing is lost, a restart goes on at the committed positions"
+            }
+            WorkerError::Stuck { .. } => {
+                "a broker does not answer; restart this process, its successor fences what is open"
+            }
+            WorkerError::Policy { .. } => {
+                "mend the record's producer or the transform, or set `on_error.then` to `dead_letter` or `skip`"
+            }
+            WorkerError::DeadLetter { .. } => {
+                "raise `max.message.bytes` of the dead-letter topic and `message.max.bytes` in `kafka.producer.properties`"
+            }
+            WorkerError::Instance { .. } => {
+                "the module no longer passes `configure`; look at its settings and at what it reads"
+            }
             WorkerError::Drain { .. } => "raise `drain_limit`, or look for the broker that is slow; nothing is lost",
             WorkerError::Aborted => "nothing is lost: open transactions are ended by the next start of this instance",
         }

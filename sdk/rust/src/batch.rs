@@ -8,9 +8,9 @@ use crate::window::{EMIT, KEEP, Window};
 
 /// Settles every record of `batch`, in order.
 #[inline]
-pub(crate) fn run(
-    mut batch: &[u8],
-    topics: &Topics,
+pub(crate) fn run<'a>(
+    mut batch: &'a [u8],
+    topics: &'a Topics,
     window: &mut Window,
     mut process: impl FnMut(&Record<'_>, &mut Outputs<'_>) -> Result<Outcome, Reject>,
 ) {

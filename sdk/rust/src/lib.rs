@@ -97,7 +97,7 @@ macro_rules! export {
                     GUEST.with(|guest| guest.process(&batch))
                 }
             }
-            $crate::rt::export_component!(Component with_types_in $crate::rt::bindings);
+    $crate::rt::export_component!(Component with_types_in $crate::rt::bindings);
         };
     };
 }

@@ -36,7 +36,6 @@ pub trait Transform: Sized + 'static {
 
 /// What becomes of a record, unless it is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
 pub enum Outcome {
     /// It goes to the default output topic as it is, byte for byte.
     Keep,

@@ -373,12 +373,7 @@ impl Sink for FakeSink {
 }
 
 impl Cluster {
-    fn commit(
-        &mut self,
-        progress: &[PartitionProgress],
-        fence: u64,
-        records: Vec<(i32, i64)>,
-    ) -> Result<(), TxnError> {
+    fn commit(&mut self, progress: &[PartitionProgress], fence: u64, records: Vec<(i32, i64)>) -> Result<(), TxnError> {
         if self.fencing > 0 {
             self.fencing -= 1;
             return Err(TxnError { fenced: true, ..TxnError::own(Fate::Replace, "commit", "_FENCED", "fenced") });

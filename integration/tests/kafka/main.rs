@@ -1,0 +1,10 @@
+//! Everything that claims something about Kafka, on a real one: `./dev test`, or `cargo test -p pelton-integration`.
+//! One broker serves all tests of a run; each test has topics, group and processes of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+mod delivery;
+mod exactly_once;
+mod records;
+mod refusals;
+mod support;

@@ -1,0 +1,66 @@
+//! What is refused before anything runs.
+
+use pelton_sandbox::{Ceiling, Digest, Engine, EngineConfig, EngineError, Generation, LoadError, PrepareError};
+
+use crate::support::{config, engine, guest_path, spec};
+
+#[test]
+fn a_pin_is_held() {
+    let path = guest_path("packed");
+    let digest = Digest::of(&std::fs::read(&path).unwrap());
+    let module = engine().load(&path, Some(&digest)).unwrap();
+    assert_eq!(module.digest(), digest);
+    let other = Digest::of(b"something else");
+    let error = engine().load(&path, Some(&other)).unwrap_err();
+    assert!(matches!(error, LoadError::Pin { expected, found } if (expected, found) == (other, digest)), "{error}");
+}
+
+#[test]
+fn what_is_not_a_component_is_named_for_what_it_is() {
+    let core = [0, b'a', b's', b'm', 1, 0, 0, 0];
+    let empty = [0, b'a', b's', b'm', 13, 0, 1, 0];
+    let load = |bytes: &[u8]| engine().load_bytes(bytes, None).unwrap_err();
+    assert!(load(&core).to_string().contains("core module"));
+    assert!(matches!(load(b"(component)"), LoadError::NotAComponent(_)), "text is not a module");
+    assert!(matches!(load(b""), LoadError::NotAComponent(_)));
+    assert!(matches!(load(&empty), LoadError::World { exports } if exports.is_empty()));
+    let truncated = &std::fs::read(guest_path("packed")).unwrap()[..5000];
+    assert!(matches!(load(truncated), LoadError::Compile(_)));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = engine().load("/no/such/module.wasm".as_ref(), None).unwrap_err();
+    assert!(error.to_string().contains("/no/such/module.wasm"), "{error}");
+}
+
+#[test]
+fn imports_are_listed() {
+    let module = engine().load(&guest_path("packed"), None).unwrap();
+    assert!(module.imports().iter().any(|import| import == "pelton:transform/packed-sink@0.1.0"));
+}
+
+#[test]
+fn a_transform_without_output_topics_is_refused() {
+    let module = engine().load(&guest_path("packed"), None).unwrap();
+    let mut spec = spec();
+    spec.outputs.clear();
+    assert!(matches!(Generation::prepare(&module, spec, 1), Err(PrepareError::NoOutput)));
+}
+
+#[test]
+fn a_ceiling_must_make_sense() {
+    for (memory, instances) in [(0, 1), (16 << 20, 0), (8 << 30, 1)] {
+        let ceiling = Ceiling { memory, instances };
+        let error = Engine::new(EngineConfig { ceiling, ..config() }).unwrap_err();
+        assert!(matches!(error, EngineError::Ceiling(_)), "{error}");
+    }
+}
+
+#[test]
+fn a_generation_keeps_its_number() {
+    let module = engine().load(&guest_path("packed"), None).unwrap();
+    let generation = Generation::prepare(&module, spec(), 17).unwrap();
+    assert_eq!((generation.number(), generation.digest()), (17, module.digest()));
+    assert_eq!(pelton_sandbox::Instance::new(&generation).unwrap().generation(), 17);
+}

@@ -1,0 +1,11 @@
+//! The sandbox from outside: real guests (tests/guests, and the ready transforms), built here, run through `Instance::run`.
+
+mod cache;
+mod limits;
+mod load;
+mod neighbours;
+mod support;
+mod transforms;
+mod typed;
+mod wasi;
+mod window;

@@ -1,0 +1,185 @@
+//! From sources to a configuration: the order of the steps, and nothing else.
+//!
+//! read → merge → defaults that depend on others → check → types. Errors of one step do not hide those of the next,
+//! as far as that makes sense: a file that cannot be parsed ends it, because what it says is missing everywhere.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::{Code, ConfigError, ConfigErrors, Place};
+use super::source::{Format, Source};
+use super::tree::{Node, Origin, merge};
+use super::types::{Config, TRANSACTION_TIMEOUT_RANDOM};
+use super::{check, checks, layers, redact, toml, yaml};
+
+/// What a configuration is made from.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// In order; later ones win.
+    pub files: Vec<PathBuf>,
+    /// The environment, as `std::env::vars_os` gives it.
+    pub environment: Vec<(OsString, OsString)>,
+    /// `path=value`, in order.
+    pub set: Vec<String>,
+    /// Whether what is referred to (modules, directories, secrets, the instance's name) must be there.
+    pub outside: bool,
+}
+
+/// A configuration that was found right.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// The files it came from, to watch.
+    pub files: Vec<PathBuf>,
+    pub(super) tree: Node,
+}
+
+impl Loaded {
+    /// An error about what is at `path`, as `transforms.redact.module`, with the place where that was written.
+    pub fn error(&self, code: Code, path: &str, message: impl Into<String>) -> ConfigError {
+        ConfigError::new(code, path, self.place(path), message)
+    }
+
+    /// Where the value at `path` was written; where nobody wrote it, the section it would be in.
+    fn place(&self, path: &str) -> Place {
+        let (mut node, mut rest, mut place) = (&self.tree, path, Place::whole(&self.tree.origin));
+        // Keys have dots themselves: `kafka.properties.linger.ms`.
+        while let Some(entry) = node.as_map().and_then(|map| map.iter().find(|entry| leads(&entry.key, rest))) {
+            let origin = if entry.value.as_map().is_some() { &entry.key_origin } else { &entry.value.origin };
+            if !matches!(origin, Origin::Default(_)) {
+                place = Place::from(origin);
+            }
+            node = &entry.value;
+            rest = rest[entry.key.len()..].trim_start_matches('.');
+        }
+        place
+    }
+}
+
+fn leads(key: &str, path: &str) -> bool {
+    path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+impl Sources {
+    /// These files under this process's own environment.
+    pub fn new(files: Vec<PathBuf>, set: Vec<String>) -> Self {
+        Self { files, environment: std::env::vars_os().collect(), set, outside: true }
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.environment.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.to_str().map(str::to_owned))
+    }
+}
+
+/// Without values: they may be secrets.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set: Vec<_> = self.set.iter().map(|set| set.split('=').next().unwrap_or_default()).collect();
+        f.debug_struct("Sources").field("files", &self.files).field("set", &set).finish_non_exhaustive()
+    }
+}
+
+/// Reads, merges and checks.
+///
+/// # Errors
+/// Everything that is wrong, in the order of the files.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
+    let mut errors = Vec::new();
+    let mut tree = Node::map(Origin::Default(""));
+    for path in &sources.files {
+        match read(path) {
+            Ok(layer) => lay(&mut tree, layer),
+            Err(why) => errors.extend(why),
+        }
+    }
+    // What is in a file that cannot be read would be missed everywhere.
+    let readable = errors.is_empty();
+    for layer in layers::environment(&sources.environment, &tree, &mut errors) {
+        lay(&mut tree, layer);
+    }
+    for layer in layers::set(&sources.set, &mut errors) {
+        lay(&mut tree, layer);
+    }
+    if readable {
+        errors.extend(check::check(&mut tree));
+        depend(&mut tree);
+        // A value that is wrong by itself is not in conflict with others besides.
+        let mut conflicts = checks::inside(&tree);
+        conflicts.retain(|conflict| errors.iter().all(|error| error.path != conflict.path));
+        errors.extend(conflicts);
+        if sources.outside {
+            errors.extend(checks::outside(&tree, &|name| sources.variable(name)));
+        }
+    }
+    if !errors.is_empty() {
+        return Err(sorted(errors, sources));
+    }
+    match serde_json::from_value(tree.to_json()) {
+        Ok(config) => Ok(Loaded { config, files: sources.files.clone(), tree }),
+        // Schema and types say the same, a property test sees to it; still no reason to panic.
+        Err(_) => Err(ConfigError::new(Code::Type, "", Place::Nowhere, "the configuration does not fit its types")
+            .help("this is a defect of Pelton: please report it with the configuration")
+            .into()),
+    }
+}
+
+/// The root of the first layer is where errors about the whole point to.
+fn lay(tree: &mut Node, layer: Node) {
+    if matches!(tree.origin, Origin::Default(_)) {
+        tree.origin = layer.origin.clone();
+    }
+    merge(tree, layer);
+}
+
+fn read(path: &Path) -> Result<Node, Vec<ConfigError>> {
+    let refuse = |why: String| {
+        let place = Place::File { path: path.to_owned(), at: None };
+        ConfigError::new(Code::File, "", place, format!("`{}` {why}", path.display()))
+    };
+    let format = Format::of(path).ok_or_else(|| {
+        vec![refuse("has no known extension".to_owned()).help("call it `.yaml`, `.yml`, `.toml` or `.json`")]
+    })?;
+    let source = Arc::new(Source::read(path).map_err(|why| vec![refuse(why)])?);
+    let tree = match format {
+        Format::Yaml => yaml::parse(&source)?,
+        Format::Toml => toml::parse(&source).map_err(|error| vec![*error])?,
+    };
+    source.hide(redact::hidden(&source, &tree));
+    if tree.as_map().is_none() {
+        let message = format!("`{}` holds no map of sections", path.display());
+        return Err(vec![
+            ConfigError::new(Code::Type, "", &tree.origin, message).help("begin with `application: name`"),
+        ]);
+    }
+    Ok(tree)
+}
+
+/// Defaults that hang on other values.
+fn depend(tree: &mut Node) {
+    let random = tree.get("instance").and_then(Node::as_text) == Some("random");
+    let kafka = tree.get_mut("kafka");
+    if let Some(timeout) = kafka.and_then(|kafka| kafka.get_mut("transaction_timeout"))
+        && random
+        && matches!(timeout.origin, Origin::Default(_))
+    {
+        let origin = Origin::Default("because `instance` is `random`");
+        *timeout = Node::text(TRANSACTION_TIMEOUT_RANDOM.to_string(), origin);
+    }
+}
+
+/// By place: files in their order, then variables, then arguments, then the rest; each error once.
+fn sorted(mut errors: Vec<ConfigError>, sources: &Sources) -> ConfigErrors {
+    errors.sort_by_key(|error| match &error.place {
+        Place::File { path, at } => {
+            let file = sources.files.iter().position(|file| file == path).unwrap_or(usize::MAX);
+            (0, file, at.as_ref().map_or((0, 0), |at| (at.position.line, at.position.column)))
+        }
+        Place::Env(_) => (1, 0, (0, 0)),
+        Place::Set(_) => (2, 0, (0, 0)),
+        Place::Nowhere => (3, 0, (0, 0)),
+    });
+    errors.dedup();
+    ConfigErrors(errors)
+}

@@ -1,0 +1,64 @@
+//! What is promised about records, and how often work is sealed.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Bytes, Millis};
+
+/// What is promised about records, and how often it is sealed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Delivery {
+    /// What readers of the outputs can rely on.
+    pub guarantee: Guarantee,
+
+    /// The longest that a transaction gathers records before it commits; outputs become visible that much later.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "60s"))]
+    pub commit_interval: Millis,
+
+    /// What to favour where records per second and milliseconds per record pull apart.
+    pub latency: Latency,
+
+    /// Input records after which a transaction commits without waiting for the interval.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub max_transaction_records: u64,
+
+    /// Bytes of output after which a transaction commits without waiting for the interval. Bounds memory.
+    #[schemars(extend("x-minimum" = "64KiB", "x-maximum" = "1GiB"))]
+    pub max_transaction_bytes: Bytes,
+}
+
+/// What readers of the outputs can rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Guarantee {
+    /// Outputs, dead letters and positions in one transaction: each record's outcome is seen once by readers with
+    /// `isolation.level=read_committed`.
+    ExactlyOnce,
+    /// No transactions: a record may be done again after a crash or a rebalance.
+    AtLeastOnce,
+}
+
+/// What to favour where records per second and milliseconds per record pull apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Latency {
+    /// Transactions are as long as the commit interval, batches to the brokers as large as they get.
+    Throughput,
+    /// A quiet moment ends a transaction before the interval is over.
+    Balanced,
+    /// Records are sent at once, and a transaction gathers for a few milliseconds only, whatever the interval.
+    Low,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self {
+            guarantee: Guarantee::ExactlyOnce,
+            commit_interval: Millis::from_millis(100),
+            latency: Latency::Balanced,
+            max_transaction_records: 100_000,
+            max_transaction_bytes: Bytes::mib(64),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A transform: what it reads, which module does the work, what it writes, what it may use and what a failure means.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Bytes, EnvironmentName, GuestPath, Millis, RevealError, Secret, Sha256, Topic};
+
+/// A named step: input topics, a module, output topics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Transform {
+    /// The WebAssembly component, relative to the file that names it.
+    #[schemars(extend("format" = "pelton-path"))]
+    pub module: PathBuf,
+
+    /// SHA-256 of the module's bytes, 64 hexadecimal digits. A module with another hash is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
+
+    /// What it reads.
+    pub input: Input,
+
+    /// Where its outputs go.
+    pub output: Output,
+
+    /// Handed to the module's `configure`, as text. A value is a scalar, `{ env: X }` or `{ file: path }`.
+    #[serde(default)]
+    pub settings: BTreeMap<String, Secret>,
+
+    /// What it may use up.
+    #[serde(default)]
+    pub limits: Limits,
+
+    /// What it may reach; nothing else is there.
+    #[serde(default)]
+    pub grants: Grants,
+
+    /// What becomes of a record that the module rejects or fails on.
+    #[serde(default)]
+    pub on_error: OnError,
+}
+
+/// What a transform reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Topics to read.
+    #[schemars(extend("minItems" = 1, "uniqueItems" = true))]
+    pub topics: Vec<Topic>,
+
+    /// Where to begin on a partition for which the application has committed nothing yet. It is a matter of the topic:
+    /// two transforms cannot ask for different ones.
+    #[serde(default)]
+    pub start: Start,
+}
+
+/// Where to begin on a partition for which the application has committed nothing yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// At the oldest record.
+    #[default]
+    Earliest,
+    /// After the newest record.
+    Latest,
+}
+
+/// Where a transform's outputs go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// Topic of outputs that name none.
+    pub topic: Topic,
+
+    /// Further topics that the module may name. It can write to no others.
+    #[serde(default)]
+    #[schemars(extend("uniqueItems" = true))]
+    pub also: Vec<Topic>,
+}
+
+/// What a transform may use up. One record's limits, where nothing else is said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Time for one record: the thread's CPU time while the module computes, wall time while it waits.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "60s"))]
+    pub deadline: Millis,
+
+    /// Linear memory of one instance. Python and JavaScript need 128MiB and more.
+    #[schemars(extend("x-minimum" = "64KiB", "x-maximum" = "4GiB"))]
+    pub memory: Bytes,
+
+    /// Instructions for one record, about. It is a second fence behind the deadline, and the one that is the same on
+    /// every machine.
+    #[schemars(range(min = 10_000, max = 9_000_000_000_000_000_u64))]
+    pub fuel: u64,
+
+    /// Outputs of one record.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub outputs: u32,
+
+    /// Bytes of output of one record: keys, values and headers.
+    #[schemars(extend("x-minimum" = "1KiB", "x-maximum" = "64MiB"))]
+    pub output_bytes: Bytes,
+
+    /// Bytes of log a second; what is above is counted and thrown away.
+    #[schemars(extend("x-minimum" = "0B", "x-maximum" = "1MiB"))]
+    pub log: Bytes,
+
+    /// Time for `configure`, once for each instance.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "5m"))]
+    pub configure_deadline: Millis,
+}
+
+/// What a transform may reach.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Grants {
+    /// Directories the module may read, the guest's path to the host's: `/lookup: ./lookup`. Never for writing. A read
+    /// from a network mount cannot be interrupted: keep to local files.
+    #[schemars(extend(
+        "propertyNames" = {"format": "pelton-guest-path"},
+        "patternProperties" = {"^/": {"type": "string", "format": "pelton-path"}}
+    ))]
+    pub directories: BTreeMap<GuestPath, PathBuf>,
+
+    /// Names of environment variables the module may read.
+    #[schemars(extend("uniqueItems" = true))]
+    pub environment: Vec<EnvironmentName>,
+}
+
+/// What becomes of a record that the module rejects or fails on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OnError {
+    /// What to do.
+    pub then: Then,
+
+    /// Topic of the dead letters; needed with `then: dead_letter`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<Topic>,
+}
+
+/// What becomes of a record that the module rejects or fails on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Then {
+    /// Write it to the dead-letter topic, byte for byte, the reason in headers, and go on.
+    DeadLetter,
+    /// Leave it out and go on.
+    Skip,
+    /// End the process before the record is settled.
+    #[default]
+    Stop,
+}
+
+impl Transform {
+    /// The settings with every reference followed.
+    ///
+    /// # Errors
+    /// Where a value cannot be found.
+    pub fn revealed_settings(&self) -> Result<BTreeMap<String, String>, RevealError> {
+        self.settings.iter().map(|(key, value)| Ok((key.clone(), value.reveal()?))).collect()
+    }
+
+    /// Where dead letters go, if that is the policy.
+    pub fn dead_letters(&self) -> Option<&Topic> {
+        self.on_error.topic.as_ref().filter(|_| self.on_error.then == Then::DeadLetter)
+    }
+}
+
+impl Output {
+    /// All topics the module may write to, the one for unnamed outputs first.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        std::iter::once(&self.topic).chain(&self.also)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            deadline: Millis::from_millis(5),
+            memory: Bytes::mib(16),
+            fuel: 500_000_000,
+            outputs: 1_000,
+            output_bytes: Bytes::mib(1),
+            log: Bytes::kib(16),
+            configure_deadline: Millis::from_secs(1),
+        }
+    }
+}
