@@ -30,7 +30,7 @@ pub fn binary() -> PathBuf {
             }
             let status = Command::new("cargo")
                 .current_dir(crate::root())
-                .args(["build", "--quiet", "-p", "pelton"])
+                .args(["build", "--quiet", "--workspace"])
                 .status()
                 .expect("cargo runs");
             assert!(status.success(), "pelton does not build");

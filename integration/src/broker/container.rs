@@ -1,7 +1,7 @@
 //! Kafka in a container, through testcontainers: the image `pelton-kafka:4.3.1` where `./dev kafka-image` has built it,
 //! else `apache/kafka:4.3.1`, which is pulled. Both read `/mnt/shared/config/server.properties`.
 
-use super::{Broker, answers, free_port, properties};
+use super::{Broker, answers, free_ports, properties};
 use anyhow::{Context, Result, bail};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -30,7 +30,7 @@ pub(super) fn start() -> Result<Broker> {
     } else {
         bail!("no image: {PUBLIC}:{TAG} cannot be pulled; `./dev kafka-image` builds {LOCAL}:{TAG}");
     };
-    let port = free_port()?;
+    let [port] = free_ports()?;
     let bootstrap = format!("127.0.0.1:{port}");
     let config = properties("0.0.0.0:9092", &bootstrap, "127.0.0.1:9093", "/tmp/kafka-data");
     let container: Container<GenericImage> = GenericImage::new(name, TAG)
@@ -47,7 +47,7 @@ pub(super) fn start() -> Result<Broker> {
     unsafe {
         libc::atexit(end_all);
     }
-    answers(&bootstrap, Duration::from_secs(120))?;
+    answers(&bootstrap, Duration::from_secs(180))?;
     Ok(Broker { bootstrap, description: format!("{name}:{TAG} in a container") })
 }
 

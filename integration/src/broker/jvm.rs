@@ -1,6 +1,6 @@
 //! Kafka on the host's JVM, from the jars that Apache publishes to Maven Central. Ready in three seconds.
 
-use super::{Broker, CLUSTER_ID, answers, free_port, properties};
+use super::{Broker, CLUSTER_ID, answers, free_ports, properties};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -16,7 +16,7 @@ pub(super) fn start() -> Result<Broker> {
     let class_path = class_path()?;
     let java = java()?;
     let home = tempfile::Builder::new().prefix("pelton-kafka-").tempdir().context("no temporary directory")?.keep();
-    let (port, controller) = (free_port()?, free_port()?);
+    let [port, controller] = free_ports()?;
     let bootstrap = format!("127.0.0.1:{port}");
     let config = home.join("server.properties");
     let data = home.join("data");
@@ -50,7 +50,7 @@ pub(super) fn start() -> Result<Broker> {
     unsafe {
         libc::atexit(end_all);
     }
-    answers(&bootstrap, Duration::from_secs(90))
+    answers(&bootstrap, Duration::from_secs(180))
         .with_context(|| format!("see {}", home.join("server.log").display()))?;
     Ok(Broker { bootstrap, description: "Apache Kafka 4.3.1 on the JVM".into() })
 }

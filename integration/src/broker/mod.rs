@@ -9,6 +9,7 @@ mod jvm;
 
 use crate::kafka;
 use anyhow::{Context, Result, bail};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::TcpListener;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -59,14 +60,15 @@ pub fn start() -> Result<Broker> {
     }
 }
 
-/// A port for a broker, below the ephemeral range: on a port inside it a client that retries while the broker is down
-/// can connect to itself.
-fn free_port() -> Result<u16> {
-    let seed = std::process::id() as u16 ^ (Instant::now().elapsed().subsec_nanos() as u16);
-    (0..2000)
-        .map(|i| 20_000 + (seed.wrapping_mul(31).wrapping_add(i * 7)) % 12_000)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .context("no free port between 20000 and 32000")
+/// Ports for a broker, below the ephemeral range: on a port inside it a client that retries while the broker is down can
+/// connect to itself. All are held until the last is found, so that no two are the same.
+fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    let start = RandomState::new().build_hasher().finish() % 12_000;
+    let candidates = (0..12_000).map(|i| 20_000 + ((start + i) % 12_000) as u16);
+    let held: Vec<TcpListener> =
+        candidates.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).take(N).collect();
+    let ports = held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect::<Result<Vec<u16>>>()?;
+    ports.try_into().ok().context("no free ports between 20000 and 32000")
 }
 
 /// `server.properties` of a single node that is broker and controller.

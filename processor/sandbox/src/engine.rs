@@ -26,8 +26,8 @@ pub struct EngineConfig {
     pub runtime: tokio::runtime::Handle,
 }
 
-/// Upper limits of the process. Each instance reserves 4 GiB of address space (not memory) for each of its memories, so
-/// the default takes 4 TiB of the 128 that x86-64 has.
+/// Upper limits of the process. The pool reserves address space (not memory): two memories of 4 GiB for each instance, so
+/// the default takes 8 of the 128 TiB that x86-64 has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ceiling {
     /// The most memory that any transform's `Limits::memory` can ask for, in bytes.

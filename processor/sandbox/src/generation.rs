@@ -89,9 +89,10 @@ pub enum PrepareError {
         /// What `abi-version` returned.
         found: u32,
     },
-    /// It failed while it was instantiated or configured, or refused its settings (`FaultCode::Configure`).
-    #[error("the module cannot be configured")]
-    Configure(#[source] Fault),
+    /// It failed while it was instantiated or configured, or refused its settings (`FaultCode::Configure`). What the
+    /// guest says is shown: it has not seen any record yet, and the operator waits for the reason.
+    #[error("the module cannot be configured ({}): {}", .0.code, .0.detail)]
+    Configure(Fault),
 }
 
 impl Generation {

@@ -24,7 +24,8 @@ const BATCH: usize = 128;
 /// Why `Instance::run` ended before its time.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError<E> {
-    /// `settle` refused an outcome; the records before it are settled, the others are not.
+    /// `settle` refused an outcome; the records before it are settled, the others are not. The instance is made anew
+    /// when it is run again.
     #[error("stopped by the caller")]
     Stopped(E),
     /// The last instance is gone and another cannot be made; the records settled so far stand.
@@ -50,6 +51,9 @@ pub(crate) struct Live {
     pub(crate) store: Store<Host>,
     pub(crate) process: Func,
 }
+
+/// What `process-packed` itself returns, and wasmtime around it.
+type CallResult = wasmtime::Result<(Result<(), String>,)>;
 
 /// What a call of a guest came to.
 enum Ended {
@@ -234,7 +238,7 @@ impl Instance {
     }
 
     /// Sorts the three layers of a call's result.
-    fn ended(live: &Live, result: wasmtime::Result<Result<wasmtime::Result<(Result<(), String>,)>, Late>>) -> Ended {
+    fn ended(live: &Live, result: wasmtime::Result<Result<CallResult, Late>>) -> Ended {
         match result {
             Ok(Ok(Ok((Ok(_),)))) => Ended::Returned,
             Ok(Ok(Ok((Err(text),)))) => Ended::Failed(Fault::new(FaultCode::Contract, frame::reason(text.as_bytes()))),

@@ -38,3 +38,13 @@ pub use limits::Limits;
 pub use logs::LogCounts;
 pub use module::{LoadError, Module, World};
 pub use record::{Header, OutputRecord, Outputs, Record, Settled};
+
+/// A generation is shared by the workers, an instance moves to the thread that runs it.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    const fn moved<T: Send>() {}
+    shared::<Engine>();
+    shared::<Module>();
+    shared::<Generation>();
+    moved::<Instance>();
+};

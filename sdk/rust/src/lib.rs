@@ -37,6 +37,7 @@
 //! exceeded limit, rejects the record it happens in and no other.
 
 mod batch;
+mod log;
 mod output;
 mod record;
 #[cfg(target_family = "wasm")]
@@ -47,6 +48,7 @@ pub mod testing;
 mod transform;
 mod window;
 
+pub use log::{Level, log};
 pub use output::{IntoTopic, Output, Outputs};
 pub use record::{Header, Headers, Record};
 pub use settings::{Settings, Topic, Topics};

@@ -25,8 +25,8 @@ impl Settings {
 
     /// The value of `name`, parsed; an error that names it where it is not set or does not parse.
     pub fn parse<T: FromStr<Err: Display>>(&self, name: &str) -> Result<T, String> {
-        let value = self.require(name)?;
-        value.parse().map_err(|error| format!("the setting `{name}` is `{value}`: {error}"))
+        // not the value itself: it may be a secret, and this ends in logs
+        self.require(name)?.parse().map_err(|error| format!("the setting `{name}` does not parse: {error}"))
     }
 
     /// The value of `name` as a list: comma-separated, trimmed, without empty items. Empty where it is not set.

@@ -197,3 +197,7 @@ impl Window {
         &self.buffer
     }
 }
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;

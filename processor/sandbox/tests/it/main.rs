@@ -1,5 +1,7 @@
 //! The sandbox from outside: real guests (tests/guests, and the ready transforms), built here, run through `Instance::run`.
 
+#![allow(clippy::unwrap_used, reason = "all of this is tests")]
+
 mod cache;
 mod limits;
 mod load;
