@@ -1,6 +1,7 @@
 //! Pelton: an exactly-once stream processor for Kafka with sandboxed WebAssembly transforms. The library behind the
 //! `pelton` binary; ARCHITECTURE.md says how to read it.
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod control;

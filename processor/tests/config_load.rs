@@ -358,3 +358,21 @@ fn what_others_find_is_shown_at_the_key_too() {
         assert!(shown.contains(&format!("a.yaml:{place}\n")), "{path}: {shown}");
     }
 }
+
+#[test]
+fn large_files_are_read_in_no_time() {
+    use std::fmt::Write;
+    let mut text = "application: a\nkafka: { bootstrap_servers: 'a:1' }\ntransforms:\n".to_owned();
+    for n in 0..500 {
+        let next = n + 1;
+        writeln!(text, "  t{n}: {{ module: m, input: {{ topics: [x{n}] }}, output: {{ topic: x{next} }} }}")
+            .expect("text");
+    }
+    let keys: String = (0..40_000).map(|n| format!("k{n}: 1\n")).collect();
+    let begin = std::time::Instant::now();
+    assert_eq!(loaded(&Setup::new().file("a.yaml", &text)).config.transforms.len(), 500);
+    let errors = refused(&Setup::new().file("a.yaml", &keys));
+    assert!(errors.0.len() >= 200 && errors.to_string().ends_with("and perhaps more"));
+    // Seconds on a busy machine, unoptimised; minutes if each key looks at all others.
+    assert!(begin.elapsed() < std::time::Duration::from_secs(60), "{:?}", begin.elapsed());
+}

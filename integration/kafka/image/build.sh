@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Builds the image pelton-kafka:4.3.1 from nothing that has to be pulled: Kafka's jars from Maven Central, a Java runtime
 # that jlink makes of the host's JDK, the host's glibc, and busybox. Reads /mnt/shared/config/server.properties, as
-# apache/kafka does. usage: build.sh TARGET_DIR
+# apache/kafka does. usage: build.sh TARGET_DIR RECIPE (the label by which ./dev sees whether the image is current)
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 target=$1
+recipe=$2
 libs=$target/kafka-4.3.1
 if [ ! -e "$libs/.complete" ]; then
   mkdir -p "$libs"
@@ -18,7 +19,7 @@ mkdir -p "$root"/{bin,etc,lib64,lib/x86_64-linux-gnu,kafka,mnt/shared/config,tmp
 chmod 1777 "$root/tmp"
 cp -r "$libs" "$root/kafka/libs"
 jlink=$(command -v jlink || echo "$(dirname "$(readlink -f "$(command -v java)")")/jlink")
-modules=java.base,java.logging,java.management,java.management.rmi,java.naming,java.net.http,java.rmi,java.scripting,java.security.jgss,java.security.sasl,java.sql,java.xml,java.instrument,jdk.management,jdk.unsupported,jdk.crypto.ec,jdk.zipfs,jdk.jfr,jdk.net
+modules=java.base,java.logging,java.management,java.management.rmi,java.naming,java.net.http,java.rmi,java.scripting,java.security.jgss,java.security.sasl,java.sql,java.xml,java.desktop,java.instrument,jdk.management,jdk.unsupported,jdk.crypto.ec,jdk.zipfs,jdk.jfr,jdk.net
 "$jlink" --add-modules $modules --no-header-files --no-man-pages --strip-debug --output "$root/jre"
 cp /bin/busybox "$root/bin/"
 for tool in sh cat ls; do ln -s busybox "$root/bin/$tool"; done
@@ -37,4 +38,4 @@ ENV PATH=/bin:/jre/bin LANG=C.UTF-8
 EXPOSE 9092
 ENTRYPOINT ["/start.sh"]
 DOCKERFILE
-DOCKER_BUILDKIT=0 docker build -q -t pelton-kafka:4.3.1 "$work"
+DOCKER_BUILDKIT=0 docker build -q --label "pelton.recipe=$recipe" -t pelton-kafka:4.3.1 "$work"

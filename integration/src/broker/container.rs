@@ -32,7 +32,7 @@ pub(super) fn start() -> Result<Broker> {
     };
     let [port] = free_ports()?;
     let bootstrap = format!("127.0.0.1:{port}");
-    let config = properties("0.0.0.0:9092", &bootstrap, "127.0.0.1:9093", "/tmp/kafka-data");
+    let config = properties("0.0.0.0:9092", &bootstrap, "127.0.0.1:9094", "127.0.0.1:9093", "/tmp/kafka-data");
     let container: Container<GenericImage> = GenericImage::new(name, TAG)
         .with_mapped_port(port, 9092.tcp())
         .with_copy_to("/mnt/shared/config/server.properties", config.into_bytes())
@@ -40,15 +40,26 @@ pub(super) fn start() -> Result<Broker> {
         .with_startup_timeout(Duration::from_secs(120))
         .start()
         .with_context(|| format!("cannot start a container of {name}:{TAG}"))?;
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(container.id().to_owned());
+    let id = container.id().to_owned();
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
     std::mem::forget(container);
     // SAFETY: the handler touches only a static behind a lock, and runs the Docker client.
     #[allow(unsafe_code, reason = "atexit is the only hook that runs when libtest ends the process")]
     unsafe {
         libc::atexit(end_all);
     }
-    answers(&bootstrap, Duration::from_secs(180))?;
+    answers(&bootstrap, Duration::from_secs(180), || last_words(&id))?;
     Ok(Broker { bootstrap, description: format!("{name}:{TAG} in a container") })
+}
+
+/// The log of a container that has ended.
+fn last_words(id: &str) -> Option<String> {
+    let state = Command::new("docker").args(["inspect", "-f", "{{.State.Running}}", id]).output().ok()?;
+    if state.stdout.starts_with(b"true") {
+        return None;
+    }
+    let log = Command::new("docker").args(["logs", "--tail", "20", id]).output().ok()?;
+    Some(String::from_utf8_lossy(&log.stderr).into_owned() + &String::from_utf8_lossy(&log.stdout))
 }
 
 extern "C" fn end_all() {

@@ -16,13 +16,19 @@ pub(super) fn start() -> Result<Broker> {
     let class_path = class_path()?;
     let java = java()?;
     let home = tempfile::Builder::new().prefix("pelton-kafka-").tempdir().context("no temporary directory")?.keep();
-    let [port, controller] = free_ports()?;
+    let [port, internal, controller] = free_ports()?;
     let bootstrap = format!("127.0.0.1:{port}");
     let config = home.join("server.properties");
     let data = home.join("data");
     fs::write(
         &config,
-        properties(&bootstrap, &bootstrap, &format!("127.0.0.1:{controller}"), &data.to_string_lossy()),
+        properties(
+            &bootstrap,
+            &bootstrap,
+            &format!("127.0.0.1:{internal}"),
+            &format!("127.0.0.1:{controller}"),
+            &data.to_string_lossy(),
+        ),
     )?;
     let log = File::create(home.join("server.log"))?;
     let command = |main: &str| {
@@ -50,8 +56,9 @@ pub(super) fn start() -> Result<Broker> {
     unsafe {
         libc::atexit(end_all);
     }
-    answers(&bootstrap, Duration::from_secs(180))
-        .with_context(|| format!("see {}", home.join("server.log").display()))?;
+    let log = home.join("server.log");
+    answers(&bootstrap, Duration::from_secs(180), || last_words(&log))
+        .with_context(|| format!("see {}", log.display()))?;
     Ok(Broker { bootstrap, description: "Apache Kafka 4.3.1 on the JVM".into() })
 }
 
@@ -74,6 +81,14 @@ fn spawn_bound(mut command: Command) -> Result<Child> {
         }
     })?;
     receive.recv().context("the thread that starts the broker ended")?.context("cannot start the broker")
+}
+
+/// The log of the broker that was started last, if it has ended.
+fn last_words(log: &Path) -> Option<String> {
+    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let (child, _) = running.last_mut()?;
+    child.try_wait().ok().flatten()?;
+    Some(fs::read_to_string(log).unwrap_or_default())
 }
 
 extern "C" fn end_all() {

@@ -35,18 +35,20 @@ pub enum Engine {
 /// # Panics
 /// When no broker can be had: a test without a broker must fail.
 pub fn shared() -> &'static Broker {
-    static BROKER: OnceLock<Broker> = OnceLock::new();
-    BROKER.get_or_init(|| {
-        let broker = start().unwrap_or_else(|e| panic!("no Kafka broker can be had: {e:#}"));
+    // A failure is kept too: what could not be started once is not tried again by every test.
+    static BROKER: OnceLock<Result<Broker, String>> = OnceLock::new();
+    let started = BROKER.get_or_init(|| {
+        let broker = start().map_err(|error| format!("{error:#}"))?;
         eprintln!("Kafka: {} at {}", broker.description, broker.bootstrap);
-        broker
-    })
+        Ok(broker)
+    });
+    started.as_ref().unwrap_or_else(|error| panic!("no Kafka broker can be had: {error}"))
 }
 
 /// Starts a broker, or finds the one that is given. Returns when it has answered.
 pub fn start() -> Result<Broker> {
     if let Ok(bootstrap) = std::env::var("PELTON_TEST_BROKERS") {
-        answers(&bootstrap, Duration::from_secs(30))?;
+        answers(&bootstrap, Duration::from_secs(30), || None)?;
         return Ok(Broker { bootstrap, description: "given by PELTON_TEST_BROKERS".into() });
     }
     match std::env::var("PELTON_TEST_ENGINE").as_deref() {
@@ -71,17 +73,18 @@ fn free_ports<const N: usize>() -> Result<[u16; N]> {
     ports.try_into().ok().context("no free ports between 20000 and 32000")
 }
 
-/// `server.properties` of a single node that is broker and controller.
-fn properties(listen: &str, advertised: &str, controller: &str, data: &str) -> String {
+/// `server.properties` of a single node that is broker and controller. What the broker says to itself (transaction
+/// markers) goes through `internal`: the advertised address of a container cannot be reached from its inside.
+fn properties(listen: &str, advertised: &str, internal: &str, controller: &str, data: &str) -> String {
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.voters=1@{controller}\n\
-         listeners=PLAINTEXT://{listen},CONTROLLER://{controller}\n\
-         advertised.listeners=PLAINTEXT://{advertised}\n\
+         listeners=CLIENTS://{listen},INTERNAL://{internal},CONTROLLER://{controller}\n\
+         advertised.listeners=CLIENTS://{advertised},INTERNAL://{internal}\n\
          controller.listener.names=CONTROLLER\n\
-         inter.broker.listener.name=PLAINTEXT\n\
-         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+         inter.broker.listener.name=INTERNAL\n\
+         listener.security.protocol.map=CLIENTS:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
          log.dirs={data}\n\
          offsets.topic.replication.factor=1\n\
          offsets.topic.num.partitions=4\n\
@@ -104,8 +107,8 @@ fn properties(listen: &str, advertised: &str, controller: &str, data: &str) -> S
 
 const CLUSTER_ID: &str = "4L6g3nShT-eMCtK--X86sw";
 
-/// Waits until a broker answers and has a controller.
-fn answers(bootstrap: &str, limit: Duration) -> Result<()> {
+/// Waits until a broker answers and has a controller. `ended`: what it said, if it is not even running any more.
+fn answers(bootstrap: &str, limit: Duration, mut ended: impl FnMut() -> Option<String>) -> Result<()> {
     let deadline = Instant::now() + limit;
     loop {
         match kafka::probe(bootstrap) {
@@ -113,7 +116,11 @@ fn answers(bootstrap: &str, limit: Duration) -> Result<()> {
             Err(error) if Instant::now() >= deadline => {
                 return Err(error.context(format!("the broker at {bootstrap} did not answer within {limit:?}")));
             }
-            Err(_) => {}
+            Err(_) => {
+                if let Some(last_words) = ended() {
+                    bail!("the broker ended:\n{last_words}");
+                }
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ pub use metadata::{Cluster, TopicInfo};
 pub use murmur2::{murmur2, partition_for_key};
 pub use position::{Offset, PartitionProgress, Position, TopicPartition};
 pub use producer::{Output, Partitioning, Producer};
-pub use properties::{Properties, owned_property};
+pub use properties::Properties;
 pub use wake::Wake;
 
 /// The version of librdkafka that is linked in, such as `2.12.1`.

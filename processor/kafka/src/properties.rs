@@ -1,4 +1,4 @@
-//! librdkafka's configuration, passed through under its own names, and the list of those names that Pelton owns.
+//! librdkafka's configuration under its own names, handed over as it is; shown without its secrets.
 
 use crate::error::ClientError;
 use rdkafka_sys as sys;
@@ -78,44 +78,6 @@ impl Drop for NativeConf {
         // SAFETY: still owned by us: `Client::new` forgets the wrapper when librdkafka has taken the object.
         unsafe { sys::rd_kafka_conf_destroy(self.0) }
     }
-}
-
-/// Why `name` cannot be set by the user, and what to use instead. `None`: it passes through.
-pub fn owned_property(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "bootstrap.servers" | "metadata.broker.list" => "set `kafka.bootstrap_servers`",
-        "group.id" => "it is the application's name: set `application`",
-        "transactional.id" => {
-            "it is derived from `application` and `instance`, so that a restart fences its predecessor"
-        }
-        "client.id" => "it is derived from `application` and `instance`",
-        "enable.auto.commit"
-        | "auto.commit.enable"
-        | "auto.commit.interval.ms"
-        | "enable.auto.offset.store"
-        | "offset.store.method" => "positions are committed in the transaction of their outputs, or not at all",
-        "isolation.level" => "input is always read_committed: an aborted record must not be processed",
-        "enable.idempotence"
-        | "acks"
-        | "request.required.acks"
-        | "max.in.flight"
-        | "enable.gapless.guarantee"
-        | "max.in.flight.requests.per.connection"
-        | "retries"
-        | "message.send.max.retries" => "exactly-once needs the idempotent producer's own value",
-        "partition.assignment.strategy" | "group.protocol" | "group.remote.assignor" => {
-            "the assignment is cooperative, which the revocation of open transactions is built on"
-        }
-        "group.instance.id" => "static membership is not supported yet",
-        "auto.offset.reset" => "set `transforms.NAME.input.start`",
-        "session.timeout.ms" => "set `kafka.session_timeout`",
-        "transaction.timeout.ms" => "set `kafka.transaction_timeout`",
-        "delivery.report.only.error" | "enable.partition.eof" | "allow.auto.create.topics" | "partitioner" => {
-            "the processing loop relies on its own value"
-        }
-        "log.queue" | "log_level" => "use `-v`, `-q` or PELTON_LOG",
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

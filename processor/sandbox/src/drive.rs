@@ -243,8 +243,14 @@ mod tests {
 
     #[test]
     fn waiting_is_charged_in_wall_time() {
-        let late = drive(std::future::pending::<()>(), || 0, 1, pace(5, u64::MAX / 8));
+        let mut polls = 0;
+        let waits = std::future::poll_fn(|_| {
+            polls += 1;
+            Poll::<()>::Pending
+        });
+        let late = drive(waits, || 0, 1, pace(5, u64::MAX / 8));
         assert!(matches!(late, Err(Late::Time { spent }) if spent >= Duration::from_millis(5)), "{late:?}");
+        assert!(polls < 20, "it slept through it: {polls} polls");
     }
 
     #[test]

@@ -351,6 +351,15 @@ mod tests {
     }
 
     #[test]
+    fn before_each_write_the_clock_can_be_looked_at() {
+        let mut stream = GuestStream::stdout(&Arc::default(), &Arc::new(Logs::new("t", 1, false, 1000)));
+        let mut ready = stream.ready();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(ready.as_mut().poll(&mut cx).is_pending(), "it yields to `drive` once");
+        assert!(ready.as_mut().poll(&mut cx).is_ready());
+    }
+
+    #[test]
     fn the_tail_is_that_of_the_call() {
         let (stdio, logs) = (Stdio::default(), Logs::new("t", 1, false, 1000));
         stdio.write(&logs, Stream::Err, b"old\n");

@@ -183,11 +183,11 @@ pub(crate) fn harvest(store: &Store<Host>, returned: bool) -> Harvest<'_> {
         Harvest { side: &sink.side, in_side: sink.taken, window: &[], in_window: 0, left_over: None, lie: None };
     let Some(window) = &sink.window else { return nothing };
     let cell = window.read(store);
-    // After a commit that the guest did not live to count, the cell is one behind: nothing is in the window then.
-    let behind = cell.count < sink.taken && (returned || cell.count + 1 != sink.taken);
-    if behind || cell.count > sink.batch {
-        return Harvest { lie: Some(contract("the window's count went back, or exceeds the batch")), ..nothing };
+    if cell.count > sink.batch {
+        return Harvest { lie: Some(contract("the window's count exceeds the batch")), ..nothing };
     }
+    // A count below what was taken (it went back, or the guest died before it counted a commit) means an empty window:
+    // what was taken stands, the next record is to blame.
     let buffer = window.buffer(store);
     let early = returned && cell.count < sink.batch;
     Harvest {

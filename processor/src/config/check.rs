@@ -16,18 +16,27 @@ use super::tree::{Class, Entry, Kind, Map, Node, Null, Origin, Scalar, integer};
 /// All that is wrong with `tree` by itself. Afterwards the tree holds every default.
 pub fn check(tree: &mut Node) -> Vec<ConfigError> {
     let mut checker = Checker { errors: Vec::new() };
-    let whole = Place::whole(&tree.origin);
-    checker.node(tree, &whole, Schema::root(), "");
+    let whole = tree.origin.clone();
+    checker.node(tree, &|| Place::whole(&whole), Schema::root(), "");
     checker.errors
 }
+
+/// Where a map or a list is given its name. A place takes looking for, and is asked for only in an error.
+type Named<'n> = &'n dyn Fn() -> Place;
+
+/// Nobody reads more; a file of another kind, given by mistake, is an error in each line.
+pub const MOST_ERRORS: usize = 200;
 
 struct Checker {
     errors: Vec<ConfigError>,
 }
 
 impl Checker {
-    /// `named` is where a map is given its name: what is missing in it is shown there.
-    fn node(&mut self, node: &mut Node, named: &Place, schema: Schema<'_>, path: &str) {
+    /// What is missing in a map is shown where the map is `named`.
+    fn node(&mut self, node: &mut Node, named: Named<'_>, schema: Schema<'_>, path: &str) {
+        if self.errors.len() >= MOST_ERRORS {
+            return;
+        }
         let kinds = schema.kinds();
         if node.null() == Some(Null::Blank) && kinds.map {
             node.kind = Kind::Map(Map::default());
@@ -45,7 +54,7 @@ impl Checker {
                 let of_maps = schema.alternatives().into_iter().find(|alternative| alternative.kinds().map);
                 self.map(map, named, of_maps.unwrap_or(schema), path);
             }
-            Kind::List(items) => self.list(items, &Place::from(&node.origin), schema, path),
+            Kind::List(items) => self.list(items, &|| Place::from(&node.origin), schema, path),
             Kind::Scalar(scalar) => {
                 if kinds.any_scalar() {
                     scalar.class = Class::Text;
@@ -57,14 +66,15 @@ impl Checker {
 
     // === Maps ===
 
-    fn map(&mut self, map: &mut Map, named: &Place, schema: Schema<'_>, path: &str) {
+    fn map(&mut self, map: &mut Map, named: Named<'_>, schema: Schema<'_>, path: &str) {
         for entry in map.iter_mut() {
             let path = join(path, &entry.key);
             if let Some(keys) = schema.keys() {
                 self.text(&entry.key, &entry.key_origin, keys, &path);
             }
             match schema.property(&entry.key).or_else(|| schema.values()) {
-                Some(to) => self.node(&mut entry.value, &Place::from(&entry.key_origin), to, &path),
+                Some(to) => self.node(&mut entry.value, &|| Place::from(&entry.key_origin), to, &path),
+                None if self.errors.len() >= MOST_ERRORS => {}
                 None => self.unknown_key(entry, schema, &path),
             }
         }
@@ -86,7 +96,7 @@ impl Checker {
         });
     }
 
-    fn missing(&mut self, map: &Map, named: &Place, schema: Schema<'_>, path: &str) {
+    fn missing(&mut self, map: &Map, named: Named<'_>, schema: Schema<'_>, path: &str) {
         for key in schema.required().filter(|key| map.get(key).is_none()) {
             let Some(to) = schema.property(key) else { continue };
             let path = join(path, key);
@@ -96,7 +106,7 @@ impl Checker {
                 continue;
             }
             let message = format!("`{path}` is missing");
-            let error = ConfigError::new(Code::Missing, &path, named.clone(), message);
+            let error = ConfigError::new(Code::Missing, &path, named(), message);
             let kind = to.describe();
             self.errors.push(error.help(match path.as_str() {
                 "kafka.bootstrap_servers" => format!("set it to {kind}, here or by KAFKA_BOOTSTRAP_SERVERS"),
@@ -108,12 +118,12 @@ impl Checker {
 
     // === Lists ===
 
-    fn list(&mut self, items: &mut [Node], at: &Place, schema: Schema<'_>, path: &str) {
+    fn list(&mut self, items: &mut [Node], at: Named<'_>, schema: Schema<'_>, path: &str) {
         self.size(items.len(), at, schema, ("minItems", "maxItems"), path);
         if let Some(to) = schema.items() {
             for (index, item) in items.iter_mut().enumerate() {
-                let at = Place::from(&item.origin);
-                self.node(item, &at, to, &format!("{path}[{index}]"));
+                let at = item.origin.clone();
+                self.node(item, &|| Place::from(&at), to, &format!("{path}[{index}]"));
             }
         }
         if schema.flag("uniqueItems") {
@@ -128,7 +138,7 @@ impl Checker {
         }
     }
 
-    fn size(&mut self, n: usize, at: &Place, schema: Schema<'_>, bounds: (&str, &str), path: &str) {
+    fn size(&mut self, n: usize, at: Named<'_>, schema: Schema<'_>, bounds: (&str, &str), path: &str) {
         let n = n as i128;
         let least = schema.number(bounds.0).filter(|least| n < *least);
         let most = schema.number(bounds.1).filter(|most| n > *most);
@@ -141,7 +151,7 @@ impl Checker {
             (Some(least), n) => (format!("`{what}` has {n}, at least {least} are needed"), "add to it".to_owned()),
             _ => (format!("`{what}` has {n}, one too many"), format!("expected {}", schema.describe())),
         };
-        self.errors.push(ConfigError::new(Code::Range, path, at.clone(), message).help(help));
+        self.errors.push(ConfigError::new(Code::Range, path, at(), message).help(help));
     }
 
     // === Scalars ===

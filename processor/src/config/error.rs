@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::check::MOST_ERRORS;
 use super::render::{self, Snippet};
 use super::tree::Origin;
 
@@ -268,6 +269,7 @@ impl ConfigErrors {
         let mut text: String = self.0.iter().map(|error| render::error(error, paint) + "\n").collect();
         text += &match self.0.len() {
             1 => "1 error in the configuration".to_owned(),
+            n if n >= MOST_ERRORS => format!("{n} errors in the configuration, and perhaps more"),
             n => format!("{n} errors in the configuration"),
         };
         text

@@ -54,9 +54,10 @@ fn masked(text: &str, line: Range<usize>, span: &Range<usize>, hidden: &[Range<u
     let mut shown = Vec::new();
     let mut mark: Option<Range<usize>> = None;
     let mut covered = None;
+    let near: Vec<_> = hidden.iter().filter(|range| range.start <= line.end && range.end >= line.start).collect();
     for (offset, c) in text[line.clone()].char_indices() {
         let at = line.start + offset;
-        let secret = hidden.iter().position(|range| range.contains(&at));
+        let secret = near.iter().position(|range| range.contains(&at));
         match secret {
             Some(_) if secret == covered => {}
             Some(_) => shown.extend(HIDDEN.chars()),

@@ -18,6 +18,8 @@ pub struct Source {
     pub text: String,
     /// Bytes that must not be shown. Unset until the text has been parsed: then nothing may be shown.
     hidden: OnceLock<Vec<Range<usize>>>,
+    /// Where each line begins.
+    lines: OnceLock<Vec<usize>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +48,7 @@ impl Format {
 
 impl Source {
     pub fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Self {
-        Self { path: path.into(), text: text.into(), hidden: OnceLock::new() }
+        Self { path: path.into(), text: text.into(), hidden: OnceLock::new(), lines: OnceLock::new() }
     }
 
     /// # Errors
@@ -70,9 +72,12 @@ impl Source {
     }
 
     pub fn position(&self, at: usize) -> Position {
-        let before = &self.text[..self.boundary(at)];
-        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Position { line: before.matches('\n').count() + 1, column: before[start..].chars().count() + 1 }
+        let at = self.boundary(at);
+        let newlines = || self.text.match_indices('\n').map(|(newline, _)| newline + 1);
+        let lines = self.lines.get_or_init(|| std::iter::once(0).chain(newlines()).collect());
+        let line = lines.partition_point(|start| *start <= at);
+        let start = lines.get(line - 1).copied().unwrap_or(0);
+        Position { line, column: self.text[start..at].chars().count() + 1 }
     }
 
     /// The bytes of the line that holds the byte `at`, without its line break.

@@ -8,6 +8,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::source::Source;
@@ -57,7 +58,7 @@ pub enum Class {
 
 /// Keys in the order of writing, each once.
 #[derive(Clone, Debug, Default)]
-pub struct Map(Vec<Entry>);
+pub struct Map(IndexMap<String, Entry>);
 
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -69,24 +70,23 @@ pub struct Entry {
 /// Lays `over` upon `base`.
 pub fn merge(base: &mut Node, over: Node) {
     match (&mut base.kind, over.kind) {
-        (Kind::Map(map), Kind::Map(entries)) => entries.0.into_iter().for_each(|entry| merge_entry(map, entry)),
+        (Kind::Map(map), Kind::Map(entries)) => entries.0.into_values().for_each(|entry| merge_entry(map, entry)),
         (_, kind) => *base = Node { kind: settle(kind), origin: over.origin },
     }
 }
 
 fn merge_entry(map: &mut Map, entry: Entry) {
-    match (map.position(&entry.key), entry.value.null()) {
+    match (map.get_mut(&entry.key), entry.value.null()) {
         (Some(_), Some(Null::Blank)) => {}
-        (Some(at), Some(Null::Explicit)) => {
-            map.0.remove(at);
-        }
-        (None, Some(Null::Explicit)) => {}
-        (Some(at), None) => {
-            let old = &mut map.0[at];
+        (_, Some(Null::Explicit)) => map.remove(&entry.key),
+        (Some(old), None) => {
             old.key_origin = entry.key_origin;
             merge(&mut old.value, entry.value);
         }
-        (None, _) => map.0.push(Entry { value: Node { kind: settle(entry.value.kind), ..entry.value }, ..entry }),
+        (None, _) => {
+            let value = Node { kind: settle(entry.value.kind), ..entry.value };
+            map.0.insert(entry.key.clone(), Entry { value, ..entry });
+        }
     }
 }
 
@@ -95,7 +95,7 @@ fn settle(kind: Kind) -> Kind {
     match kind {
         Kind::Map(entries) => {
             let mut map = Map::default();
-            entries.0.into_iter().for_each(|entry| merge_entry(&mut map, entry));
+            entries.0.into_values().for_each(|entry| merge_entry(&mut map, entry));
             Kind::Map(map)
         }
         other => other,
@@ -254,11 +254,11 @@ impl fmt::Debug for Scalar {
 
 impl Map {
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.0.iter()
+        self.0.values()
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.0.iter_mut()
+        self.0.values_mut()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -270,32 +270,28 @@ impl Map {
     }
 
     pub fn get(&self, key: &str) -> Option<&Entry> {
-        self.0.iter().find(|entry| entry.key == key)
+        self.0.get(key)
     }
 
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Entry> {
-        self.0.iter_mut().find(|entry| entry.key == key)
+        self.0.get_mut(key)
     }
 
     /// Adds an entry whose key is not there yet; gives it back if it is.
     pub fn insert(&mut self, entry: Entry) -> Result<(), Box<Entry>> {
-        if self.get(&entry.key).is_some() {
+        if self.0.contains_key(&entry.key) {
             return Err(Box::new(entry));
         }
-        self.0.push(entry);
+        self.0.insert(entry.key.clone(), entry);
         Ok(())
     }
 
     pub fn remove(&mut self, key: &str) {
-        self.0.retain(|entry| entry.key != key);
+        self.0.shift_remove(key);
     }
 
-    pub fn sort_by_key<K: Ord>(&mut self, rank: impl FnMut(&Entry) -> K) {
-        self.0.sort_by_key(rank);
-    }
-
-    fn position(&self, key: &str) -> Option<usize> {
-        self.0.iter().position(|entry| entry.key == key)
+    pub fn sort_by_key<K: Ord>(&mut self, mut rank: impl FnMut(&Entry) -> K) {
+        self.0.sort_by_key(|_, entry| rank(entry));
     }
 }
 
@@ -304,7 +300,7 @@ impl FromIterator<Entry> for Map {
         let mut map = Self::default();
         for entry in entries {
             map.remove(&entry.key);
-            map.0.push(entry);
+            map.0.insert(entry.key.clone(), entry);
         }
         map
     }

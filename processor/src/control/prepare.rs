@@ -8,6 +8,7 @@ use pelton_kafka::{ClientError, Cluster, Properties, TopicInfo};
 use pelton_sandbox::{Ceiling, Digest, Engine, EngineConfig, Generation, Limits, Module, Spec};
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Prepared {
     pub session_timeout: Duration,
     pub consumer: Properties,
     pub producer: Properties,
+    /// Where the admin server listens, if at all.
+    pub admin: Option<SocketAddr>,
     /// Partitions of all input topics together: more workers than these would stand idle.
     pub partitions: usize,
     // Keeps the pool that the instances live in.
@@ -93,6 +96,7 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
         session_timeout: config.kafka.session_timeout.duration(),
         consumer,
         producer,
+        admin: config.admin.listen(),
         _engine: engine,
     })
 }

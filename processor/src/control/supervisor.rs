@@ -4,6 +4,7 @@
 //! one, or SIGQUIT, aborts. A worker that cannot go on drains the others and gives the process its exit code.
 
 use super::prepare::{Prepared, prepare, workers};
+use crate::admin::{self, Health};
 use crate::config::{ConfigError, Loaded};
 use crate::dataplane::committer::KafkaSink;
 use crate::dataplane::counters::{Counters, Totals};
@@ -94,6 +95,19 @@ async fn supervise(prepared: &Prepared, count: usize) -> Ended {
         }
     }
     drop(report);
+    if let Some(listen) = prepared.admin {
+        let health = Health { workers: running.iter().map(|w| Arc::clone(&w.counters)).collect(), lanes: LANES as u64 };
+        match admin::serve(listen, health).await {
+            Ok(address) => tracing::info!(%address, "admin server listens"),
+            Err(error) => {
+                order(&orders, &running, Order::Drain);
+                let text =
+                    format!("the admin server cannot listen on {listen}: {error}; set `admin.listen` or `admin: off`");
+                let _ = until_all_end(&orders, &running, &mut reports, prepared.plan.delivery.drain_limit).await;
+                return Ended::Broken(text);
+            }
+        }
+    }
     let ended = until_all_end(&orders, &running, &mut reports, prepared.plan.delivery.drain_limit).await;
     let totals = running.iter().map(|worker| worker.counters.read()).fold(Totals::default(), |a, b| a + b);
     tracing::info!(

@@ -1,4 +1,5 @@
-//! What a worker has done, in atomics that it adds to with one relaxed store each and that anybody may read.
+//! What a worker has done and how it stands, in atomics that it writes with one relaxed store each and that anybody may
+//! read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,7 +7,11 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// One worker's counters, all growing only.
         #[derive(Debug, Default)]
-        pub struct Counters { $($(#[$doc])* pub $name: Counter,)* }
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Counter,)*
+            /// How the worker stands, for readiness.
+            pub status: Status,
+        }
 
         /// A reading of [`Counters`], or the sum of several.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -52,5 +57,29 @@ impl Counter {
     pub fn add(&self, n: u64) {
         // One writer: a load and a store are enough, and cheaper than a locked add.
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+}
+
+/// How a worker stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct WorkerStatus {
+    /// It is in its consumer group.
+    pub member: bool,
+    /// Lanes that have a producer: transactional ids are taken over.
+    pub ready_lanes: u64,
+}
+
+/// A [`WorkerStatus`] in one word.
+#[derive(Debug, Default)]
+pub struct Status(AtomicU64);
+
+impl Status {
+    pub fn set(&self, status: WorkerStatus) {
+        self.0.store(status.ready_lanes << 1 | u64::from(status.member), Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> WorkerStatus {
+        let word = self.0.load(Ordering::Relaxed);
+        WorkerStatus { member: word & 1 == 1, ready_lanes: word >> 1 }
     }
 }

@@ -11,7 +11,7 @@
 //! While one lane is ending, on its committer's thread, the worker goes on with the other's partitions.
 
 use super::assignment::{Assignment, Move};
-use super::counters::Counters;
+use super::counters::{Counters, WorkerStatus};
 use super::pace::{Volume, due_in};
 use super::plan::Plan;
 use super::ports::{Progress, Report, Sink};
@@ -26,6 +26,9 @@ const ROLLBACKS_MAX: u32 = 10;
 /// Fencings within [`FENCED_WITHIN`] after which the identity is taken to be somebody else's.
 const FENCED_MAX: usize = 5;
 const FENCED_WITHIN: Duration = Duration::from_secs(60);
+/// Rollbacks in a row after which a lane does not count as ready.
+const UNREADY_AFTER: u32 = 3;
+const PUBLISH_EVERY: Duration = Duration::from_millis(500);
 const BACKOFF: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -42,6 +45,7 @@ pub struct Lanes<K, P> {
     moving: bool,
     /// Found in a callback, which cannot return it.
     failure: Option<WorkerError>,
+    published: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -52,6 +56,8 @@ struct Lane<K> {
     fenced: VecDeque<Instant>,
     /// After a rollback: not before then.
     resume_at: Option<Instant>,
+    /// It has a producer: its identity is taken over.
+    ready: bool,
 }
 
 #[derive(Debug)]
@@ -72,7 +78,14 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     /// Sinks are not ready yet: each will report.
     pub fn new(sinks: Vec<K>, progress: P, plan: Arc<Plan>, counters: Arc<Counters>) -> Self {
         let assignment = Assignment::new(sinks.len());
-        let lane = |sink| Lane { sink, phase: Phase::Ending, rollbacks: 0, fenced: VecDeque::new(), resume_at: None };
+        let lane = |sink| Lane {
+            sink,
+            phase: Phase::Ending,
+            rollbacks: 0,
+            fenced: VecDeque::new(),
+            resume_at: None,
+            ready: false,
+        };
         Lanes {
             lanes: sinks.into_iter().map(lane).collect(),
             progress,
@@ -82,7 +95,18 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             seeks: Vec::new(),
             moving: false,
             failure: None,
+            published: None,
         }
+    }
+
+    /// Says how this worker stands, at most once in [`PUBLISH_EVERY`].
+    pub fn publish(&mut self, now: Instant) {
+        if self.published.is_some_and(|at| now.saturating_duration_since(at) < PUBLISH_EVERY) {
+            return;
+        }
+        self.published = Some(now);
+        let ready_lanes = self.lanes.iter().filter(|lane| lane.ready && lane.rollbacks < UNREADY_AFTER).count() as u64;
+        self.counters.status.set(WorkerStatus { member: self.progress.fence().is_ok(), ready_lanes });
     }
 
     pub fn count(&self) -> usize {
@@ -207,7 +231,10 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         let state = &mut self.lanes[lane];
         state.phase = Phase::Idle;
         match report {
-            Report::Ready => Ok(()),
+            Report::Ready => {
+                state.ready = true;
+                Ok(())
+            }
             Report::Committed => {
                 self.counters.committed.add(1);
                 (state.rollbacks, state.resume_at) = (0, None);

@@ -166,6 +166,7 @@ where
         self.source.poll(&mut self.lanes)?;
         self.lanes.take_reports(self.source.now())?;
         self.reposition()?;
+        self.lanes.publish(self.source.now());
         let mut busy = false;
         for lane in 0..self.lanes.count() {
             if self.lanes.takes(lane, self.source.now()) {

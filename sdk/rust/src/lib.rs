@@ -59,6 +59,12 @@ pub use transform::{Outcome, Reject, Transform};
 #[macro_export]
 macro_rules! export {
     (fn $function:path) => {
+        // a native build checks it, and does not call it unused
+        #[cfg(not(target_family = "wasm"))]
+        const _: () = {
+            let _: fn(&$crate::Record<'_>, &mut $crate::Outputs<'_>) -> Result<$crate::Outcome, $crate::Reject> =
+                $function;
+        };
         #[cfg(target_family = "wasm")]
         const _: () = {
             struct Stateless;
@@ -79,6 +85,10 @@ macro_rules! export {
         };
     };
     ($transform:ty) => {
+        #[cfg(not(target_family = "wasm"))]
+        const _: () = {
+            let _ = <$transform as $crate::Transform>::configure;
+        };
         #[cfg(target_family = "wasm")]
         const _: () = {
             ::std::thread_local! {

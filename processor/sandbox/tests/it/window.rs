@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pelton_sandbox::{FaultCode, Instance};
+use pelton_sandbox::{FaultCode, Instance, PrepareError, Spec};
 
 use crate::support::{Out, acts, instance, prepare, refusal, setting};
 
@@ -29,11 +29,40 @@ fn an_honest_guest_by_hand_is_served() {
 
 #[test]
 fn windows_that_are_refused_at_load() {
-    let lies = ["no window", "misaligned", "short cell", "overlapping", "tiny", "copy", "twice", "out of bounds"];
-    for lie in lies {
+    let lies = [
+        ("no window", "announced no window"),
+        ("misaligned", "aligned to 8 bytes"),
+        ("short cell", "must be 8 bytes"),
+        ("overlapping", "inside its buffer"),
+        ("tiny", "4 KiB to 16 MiB"),
+        ("copy", "is a copy"),
+        ("twice", "called twice"),
+        ("out of bounds", "out of bounds"),
+    ];
+    for (lie, why) in lies {
         let (code, detail) = refusal("hostile", setting("lie", lie));
         assert_eq!(code, FaultCode::Contract, "{lie}: {detail}");
+        assert!(detail.contains(why), "{lie}: {detail}");
     }
+}
+
+fn abi(value: &str) -> Spec {
+    let mut spec = setting("lie", "no window");
+    spec.grants.environment.push(("ABI".into(), value.into()));
+    spec
+}
+
+#[test]
+fn a_window_that_is_announced_before_configure_is_refused() {
+    let (code, detail) = refusal("hostile", abi("announces"));
+    assert_eq!(code, FaultCode::Contract);
+    assert!(detail.contains("outside `configure`"), "{detail}");
+}
+
+#[test]
+fn another_version_of_the_abi_is_refused_by_number() {
+    let error = prepare("hostile", abi("2")).unwrap_err();
+    assert!(matches!(error, PrepareError::Abi { found: 2 }), "{error}");
 }
 
 #[test]
@@ -53,6 +82,7 @@ fn counts_and_bytes_that_lie_are_the_lying_records_fault() {
         "keep with bytes",
         "returns early",
         "returns an error",
+        "flush of nothing",
         "commit out of turn",
         "commit before a flush",
         "commit of rubbish",
@@ -121,7 +151,7 @@ fn a_swinging_count_buys_no_time() {
 
 #[test]
 fn flushes_and_commits_that_cheat() {
-    for lie in ["flush of nothing", "commit uncounted", "flush with wrong bytes", "flush of too many"] {
+    for lie in ["commit uncounted", "flush with wrong bytes", "flush of too many"] {
         let mut records = ["x"; 10];
         records[5] = "now";
         let outcomes = acts(&mut instance("hostile", setting("lie", lie)), &records);

@@ -1,6 +1,7 @@
 //! librdkafka's properties: those Pelton owns are refused with the reason, misspelt ones are found, and each is where a
 //! client reads it.
 
+use crate::config::check::MOST_ERRORS;
 use crate::config::error::{Code, ConfigError};
 use crate::config::librdkafka::{self, Side};
 use crate::config::near;
@@ -16,7 +17,7 @@ pub fn check(tree: &Node) -> Vec<ConfigError> {
         let map = tree.at(path).and_then(Node::as_map);
         map.into_iter().flat_map(|map| map.iter()).filter_map(move |entry| property(&path.join("."), entry, client))
     });
-    all.collect()
+    all.take(MOST_ERRORS).collect()
 }
 
 fn property(section: &str, entry: &Entry, client: Side) -> Option<ConfigError> {

@@ -54,10 +54,6 @@ impl<'t> Step<'t> {
         });
         Self { name, node, inputs, writes: writes.collect() }
     }
-
-    fn reads(&self, topic: &str) -> bool {
-        self.inputs.iter().any(|(input, _)| *input == topic)
-    }
 }
 
 fn list(node: Option<&Node>) -> impl Iterator<Item = &Node> {
@@ -126,14 +122,19 @@ fn starts(steps: &[Step<'_>]) -> Vec<ConfigError> {
 /// A transform that feeds itself is one error each; then one for each loop of several that are not in another one.
 fn loops(steps: &[Step<'_>]) -> Vec<ConfigError> {
     let own = steps.iter().enumerate().flat_map(|(index, step)| {
-        let back = step.writes.iter().enumerate().filter(|(_, write)| step.reads(write.topic));
+        let back =
+            step.writes.iter().enumerate().filter(|(_, write)| step.inputs.iter().any(|(t, _)| *t == write.topic));
         back.map(move |(write, _)| vec![(index, write)])
     });
     let mut cycles: Vec<_> = own.collect();
+    let mut readers: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, step) in steps.iter().enumerate() {
+        step.inputs.iter().for_each(|(topic, _)| readers.entry(topic).or_default().push(index));
+    }
     let mut reported = vec![false; steps.len()];
     for start in 0..steps.len() {
         if !reported[start]
-            && let Some(cycle) = shortest(steps, start)
+            && let Some(cycle) = shortest(steps, &readers, start)
         {
             cycle.iter().for_each(|(step, _)| reported[*step] = true);
             cycles.push(cycle);
@@ -143,12 +144,12 @@ fn loops(steps: &[Step<'_>]) -> Vec<ConfigError> {
 }
 
 /// The shortest way from a step over others back to itself: the steps, each with the write that leads on.
-fn shortest(steps: &[Step<'_>], start: usize) -> Option<Vec<(usize, usize)>> {
+fn shortest(steps: &[Step<'_>], readers: &BTreeMap<&str, Vec<usize>>, start: usize) -> Option<Vec<(usize, usize)>> {
     let mut came: Vec<Option<(usize, usize)>> = vec![None; steps.len()];
     let mut queue = VecDeque::from([start]);
     while let Some(at) = queue.pop_front() {
         for (index, write) in steps[at].writes.iter().enumerate() {
-            for to in (0..steps.len()).filter(|to| *to != at && steps[*to].reads(write.topic)) {
+            for &to in readers.get(write.topic).into_iter().flatten().filter(|to| **to != at) {
                 if to == start {
                     return Some(way_to(at, index, &came));
                 }

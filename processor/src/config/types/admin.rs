@@ -70,6 +70,16 @@ impl Workers {
     }
 }
 
+impl Admin {
+    /// Where to listen, if at all.
+    pub fn listen(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::On(on) => Some(on.listen),
+        }
+    }
+}
+
 impl CacheDir {
     /// The directory to use, if any. `auto` takes the first that the environment offers; it makes
     /// `$XDG_CACHE_HOME/pelton` where needed, but not `/var/cache/pelton`, which a package or an image provides.

@@ -24,10 +24,11 @@ fn cell(from: usize, len: usize) -> &'static [u8] {
     unsafe { std::slice::from_raw_parts((&raw const CELL).cast::<u8>().add(from), len) }
 }
 
-fn window(cell: &[u8], buffer: &[u8]) {
-    let nonce = host::window(cell, buffer);
-    CELL.0[0].store(nonce as u32, Ordering::SeqCst);
-    CELL.0[1].store((nonce >> 32) as u32, Ordering::SeqCst);
+/// Announces a cell that begins at word `at`, and writes the nonce there: whatever is wrong with a window, it is not that.
+fn window(at: usize, len: usize, buffer: &[u8]) {
+    let nonce = host::window(cell(at * 4, len), buffer);
+    CELL.0[at].store(nonce as u32, Ordering::SeqCst);
+    CELL.0[at + 1].store((nonce >> 32) as u32, Ordering::SeqCst);
 }
 
 fn publish(count: u32, bytes: u32) {
@@ -37,7 +38,17 @@ fn publish(count: u32, bytes: u32) {
 
 impl Guest for Hostile {
     fn abi_version() -> u32 {
-        option_env!("HOSTILE_ABI").map_or(1, |version| version.parse().unwrap())
+        match std::env::var("ABI").as_deref() {
+            Ok("announces") => {
+                BUFFER.with_borrow_mut(|buffer| {
+                    buffer.resize(SIZE, 0);
+                    window(0, 8, buffer);
+                });
+                1
+            }
+            Ok(version) => version.parse().unwrap(),
+            Err(_) => 1,
+        }
     }
 
     fn configure(settings: Vec<(String, String)>, _: Topics) -> Result<(), String> {
@@ -46,29 +57,29 @@ impl Guest for Hostile {
             buffer.resize(SIZE, 0);
             match &*lie {
                 "no window" => {}
-                "misaligned" => window(cell(4, 8), buffer),
-                "short cell" => window(cell(0, 4), buffer),
+                "misaligned" => window(1, 8, buffer),
+                "short cell" => window(0, 4, buffer),
                 "overlapping" => {
                     let at = buffer.as_ptr().align_offset(8) + 64;
-                    window(&buffer[at..at + 8], buffer)
+                    let nonce = host::window(&buffer[at..at + 8], buffer);
+                    buffer[at..at + 8].copy_from_slice(&nonce.to_le_bytes());
                 }
-                "tiny" => window(cell(0, 8), &buffer[..100]),
+                "tiny" => window(0, 8, &buffer[..100]),
+                // as when a component in between had copied the lists
                 "copy" => {
-                    let copy = [0u64; 1];
-                    let copy = unsafe { std::slice::from_raw_parts(copy.as_ptr().cast::<u8>(), 8) };
-                    window(copy, buffer)
+                    host::window(cell(0, 8), buffer);
                 }
                 "out of bounds" => {
                     let end = core::arch::wasm32::memory_size(0) * 65536;
                     let beyond =
                         unsafe { std::slice::from_raw_parts(std::hint::black_box(end - 4096) as *const u8, 8192) };
-                    window(cell(0, 8), beyond)
+                    window(0, 8, beyond)
                 }
                 "twice" => {
-                    window(cell(0, 8), buffer);
-                    window(cell(0, 8), buffer);
+                    window(0, 8, buffer);
+                    window(0, 8, buffer);
                 }
-                _ => window(cell(0, 8), buffer),
+                _ => window(0, 8, buffer),
             }
         });
         LIE.set(lie);
@@ -103,7 +114,7 @@ fn run(lie: &str, mut batch: &[u8], buffer: &mut [u8]) -> Result<(), String> {
         batch = &batch[total..];
     }
     if lie == "window later" {
-        window(cell(0, 8), buffer);
+        window(0, 8, buffer);
     }
     Ok(())
 }
@@ -172,9 +183,13 @@ fn tell(lie: &str, count: u32, mut bytes: usize, buffer: &mut [u8]) -> Result<()
         }
         "returns early" => {}
         "returns an error" => return Err("so there".into()),
-        "flush of nothing" => loop {
-            host::flush()
-        },
+        "flush of nothing" => {
+            host::flush();
+            publish(count, 0);
+            loop {
+                host::flush()
+            }
+        }
         "flush of too many" => {
             publish(1_000_000, bytes as u32);
             host::flush()
