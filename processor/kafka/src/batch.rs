@@ -73,6 +73,11 @@ impl Batch {
         self.slots.iter().map(|slot| Message { slot })
     }
 
+    /// Gives back the messages for which `keep` says no.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Message<'_>) -> bool) {
+        self.slots.retain(|slot| keep(&Message { slot }));
+    }
+
     /// Adds a message that owns its bytes; `topic` is the index of its topic in the subscription.
     pub fn push_owned(&mut self, topic: u32, message: OwnedMessage) {
         self.slots.push(Slot::Owned(topic, Box::new(message)));

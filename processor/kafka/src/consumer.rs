@@ -7,7 +7,7 @@
 
 use crate::batch::Batch;
 use crate::client::{Client, Queue, on_error};
-use crate::error::{ClientError, TxnError, call_error, check, name_of, text_of};
+use crate::error::{ClientError, Fate, TxnError, call_error, check, name_of, text_of};
 use crate::group::{GroupMetadata, NotAMember};
 use crate::position::{PartitionProgress, Position, TopicPartition};
 use crate::properties::Properties;
@@ -190,16 +190,19 @@ impl Consumer {
         if count == 0 { self.health() } else { Ok(()) }
     }
 
-    /// Reads on at these positions; records that were fetched ahead are dropped. Positions of partitions that are not
-    /// assigned any more are passed over: their next owner begins at the committed position anyway.
+    /// Reads on at these positions, all of which must be assigned; records that were fetched ahead are dropped. An error
+    /// means that reading may go on elsewhere: nothing may be committed for these partitions any more.
     pub fn seek(&self, positions: &[(TopicPartition, Position)]) -> Result<(), TxnError> {
         let list = List::new(positions.iter().map(|(partition, position)| (partition, position.0, -1)));
         // SAFETY: a live handle and list.
         check("seek", unsafe { sys::rd_kafka_seek_partitions(self.client.raw(), list.0, 10_000) })?;
-        for (partition, code) in list.errors() {
-            tracing::info!(%partition, error = name_of(code), "not rewound: no longer assigned");
+        match list.errors().first() {
+            None => Ok(()),
+            Some((partition, code)) => {
+                let text = format!("{partition}: {}", text_of(*code));
+                Err(TxnError::own(Fate::Stop, "seek", &name_of(*code), text))
+            }
         }
-        Ok(())
     }
 
     /// Sends what is fetched of `partition` from now on to `lane`. The caller seeks afterwards.
@@ -468,7 +471,7 @@ fn unassign(
 fn whole_assignment(code: Code) -> Result<(), TxnError> {
     match code {
         Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
-        code => Err(TxnError::own(crate::error::Fate::Stop, "assign", &name_of(code), text_of(code))),
+        code => Err(TxnError::own(Fate::Stop, "assign", &name_of(code), text_of(code))),
     }
 }
 

@@ -38,6 +38,7 @@ fn exit(error: &WorkerError) -> Exit {
         WorkerError::IdentityClash(_) => Exit::Config,
         WorkerError::Instance { .. } => Exit::Internal,
         WorkerError::Consumer(_)
+        | WorkerError::Seek(_)
         | WorkerError::KeepsFailing { .. }
         | WorkerError::Stuck { .. }
         | WorkerError::Drain { .. }

@@ -170,10 +170,10 @@ async fn until_all_end(
                 order(orders, running, wanted);
             }
             () = give_up => {
-                let limit = drain_limit;
-                return match ended {
-                    Ended::Drained => Ended::Failed(WorkerError::Drain { limit }),
-                    other => other,
+                return match (ended, orders.get()) {
+                    (Ended::Drained, Order::Abort) => Ended::Failed(WorkerError::Aborted),
+                    (Ended::Drained, _) => Ended::Failed(WorkerError::Drain { limit: drain_limit }),
+                    (other, _) => other,
                 };
             }
         }

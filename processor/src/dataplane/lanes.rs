@@ -124,20 +124,44 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             }
     }
 
-    /// Opens the lane's transaction if need be and notes what it will commit. Positions are noted before the records are
-    /// processed: if that fails the transaction is aborted, never sealed.
+    /// Leaves out records of partitions that are not this lane's. There should be none: what was fetched ahead goes with a
+    /// revocation. But a broker takes positions from any member of the group, so it is looked at here.
+    pub fn keep_owned(&self, lane: usize, batch: &mut Batch) {
+        // Records come in runs of one partition: look it up once per run.
+        let mut last = None;
+        batch.retain(|message| {
+            let place = (message.topic(), message.partition());
+            match last {
+                Some((known, owned)) if known == place => owned,
+                _ => {
+                    let topic = Arc::clone(&self.plan.inputs[message.topic() as usize].0);
+                    let partition = TopicPartition { topic, partition: message.partition() };
+                    let owned = self.assignment.lane(&partition) == Some(lane);
+                    if !owned {
+                        tracing::warn!(%partition, lane, "records of a partition that is not this lane's are left out");
+                    }
+                    last = Some((place, owned));
+                    owned
+                }
+            }
+        });
+    }
+
+    /// Notes what the lane's transaction will commit, and opens it if need be. Positions are noted before anything can
+    /// fail: a transaction that fails is aborted, never sealed, and its records must be known to be read again.
     pub fn open(&mut self, lane: usize, batch: &Batch, now: Instant) -> Result<&mut K, TxnError> {
         let Lane { sink, phase, .. } = &mut self.lanes[lane];
-        if !matches!(phase, Phase::Open(_)) {
-            *phase = Phase::Open(Open {
-                volume: Volume { since: now, last: now, records: 0, bytes: 0 },
-                progress: Vec::new(),
-            });
-            sink.begin()?;
+        let new = !matches!(phase, Phase::Open(_));
+        if new {
+            let volume = Volume { since: now, last: now, records: 0, bytes: 0 };
+            *phase = Phase::Open(Open { volume, progress: Vec::new() });
         }
         if let Phase::Open(open) = phase {
             open.volume.last = now;
             open.note(batch, &self.plan, &mut self.assignment);
+        }
+        if new {
+            sink.begin()?;
         }
         Ok(sink)
     }

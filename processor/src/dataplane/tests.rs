@@ -77,6 +77,19 @@ fn a_failed_first_commit_is_read_again_from_where_reading_began() {
 }
 
 #[test]
+fn records_whose_transaction_could_not_begin_are_read_again() {
+    let mut w = World::new(1, 300);
+    w.event(Event::Assign(vec![0]));
+    w.steps(2);
+    w.advance(100 * MS);
+    w.steps(2);
+    w.fail_begins(1);
+    w.finish();
+    assert_eq!(w.visible(0), 300);
+    w.check();
+}
+
+#[test]
 fn a_revocation_commits_what_is_open_before_it_returns() {
     let mut w = World::new(2, 50);
     w.event(Event::Assign(vec![0, 1]));
@@ -206,6 +219,7 @@ enum Act {
     Cork,
     Uncork,
     FailCommit,
+    FailBegin,
     Assign(i32),
     Revoke(i32, bool),
     ProduceFails(Option<i64>),
@@ -219,6 +233,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Cork),
         2 => Just(Act::Uncork),
         1 => Just(Act::FailCommit),
+        1 => Just(Act::FailBegin),
         3 => (0..4).prop_map(Act::Assign),
         2 => (0..4, any::<bool>()).prop_map(|(p, lost)| Act::Revoke(p, lost)),
         1 => proptest::option::of(0..300_i64).prop_map(Act::ProduceFails),
@@ -240,6 +255,7 @@ proptest! {
                 Act::Cork => w.cork(),
                 Act::Uncork => w.uncork(),
                 Act::FailCommit => w.fail_commits(1),
+                Act::FailBegin => w.fail_begins(1),
                 Act::Assign(p) => w.event(Event::Assign(vec![p])),
                 Act::Revoke(p, lost) => w.event(Event::Revoke { partitions: vec![p], lost }),
                 Act::ProduceFails(at) => w.fail_produce_at(at),

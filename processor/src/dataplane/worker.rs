@@ -21,6 +21,8 @@ pub enum WorkerError {
     Consumer(#[from] ConsumerError),
     #[error("cannot write: {0}")]
     Lane(TxnError),
+    #[error("cannot read again from the committed positions: {0}")]
+    Seek(TxnError),
     #[error("another process uses this transactional id: {0}")]
     IdentityClash(TxnError),
     #[error("{times} transactions in a row failed, the last one with: {cause}")]
@@ -45,6 +47,7 @@ impl WorkerError {
         match self {
             WorkerError::Consumer(_) => "kafka.consumer",
             WorkerError::Lane(_) => "kafka.lane",
+            WorkerError::Seek(_) => "kafka.seek",
             WorkerError::IdentityClash(_) => "kafka.identity_clash",
             WorkerError::KeepsFailing { .. } => "kafka.keeps_failing",
             WorkerError::Stuck { .. } => "kafka.stuck",
@@ -65,6 +68,7 @@ impl WorkerError {
             WorkerError::Lane(_) => {
                 "check the rights of this principal: Write on the output and dead-letter topics, Write and Describe on the transactional id, Read on the group"
             }
+            WorkerError::Seek(_) => "nothing is lost; a restart goes on at the committed positions",
             WorkerError::IdentityClash(_) => {
                 "give each process an `instance` of its own; within one application it must be unique"
             }
@@ -181,6 +185,7 @@ where
     fn take_batch(&mut self, lane: usize, batch: &mut Batch) -> Result<bool, WorkerError> {
         batch.clear();
         self.source.fetch(lane, self.size.get(), batch)?;
+        self.lanes.keep_owned(lane, batch);
         if batch.is_empty() {
             return Ok(false);
         }
@@ -210,7 +215,7 @@ where
         if seeks.is_empty() {
             return Ok(());
         }
-        self.source.seek(&seeks).map_err(WorkerError::Lane)
+        self.source.seek(&seeks).map_err(WorkerError::Seek)
     }
 
     /// Commits what is open and waits for it.

@@ -93,6 +93,17 @@ fn a_guest_may_be_refused_memory_and_live() {
 }
 
 #[test]
+fn what_happened_in_an_earlier_call_explains_nothing() {
+    for world in ["packed", "typed"] {
+        let mut instance = instance(world, limits(|limits| limits.memory = 8 << 20));
+        let earlier = acts(&mut instance, &["try-alloc 9000000", "eprint panicked at the disco"]);
+        assert_eq!(earlier[0].text(), "refused");
+        assert_eq!(acts(&mut instance, &["abort"])[0].code(), FaultCode::Trap, "{world}");
+        assert_eq!(instance.renewals(), 0, "the same instance");
+    }
+}
+
+#[test]
 fn memory_that_is_kept_grows_up_to_the_limit() {
     let mut instance = instance("packed", limits(|limits| limits.memory = 8 << 20));
     let before = instance.memory_bytes();

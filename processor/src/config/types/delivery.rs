@@ -23,7 +23,7 @@ pub struct Delivery {
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_transaction_records: u64,
 
-    /// Bytes of output after which a transaction commits without waiting for the interval. Bounds memory.
+    /// Bytes of input (keys and values) after which a transaction commits without waiting for the interval.
     #[schemars(extend("x-minimum" = "64KiB", "x-maximum" = "1GiB"))]
     pub max_transaction_bytes: Bytes,
 }

@@ -43,6 +43,7 @@ struct Cluster {
     corked: [bool; LANES],
     failing: u32,
     fencing: u32,
+    failing_begins: u32,
     produce_fails_at: Option<i64>,
 }
 
@@ -69,6 +70,7 @@ impl World {
             corked: [false; LANES],
             failing: 0,
             fencing: 0,
+            failing_begins: 0,
             produce_fails_at: None,
         }));
         let plan = Arc::new(Plan {
@@ -151,6 +153,10 @@ impl World {
 
     pub(super) fn fail_commits(&mut self, count: u32) {
         self.cluster.borrow_mut().failing += count;
+    }
+
+    pub(super) fn fail_begins(&mut self, count: u32) {
+        self.cluster.borrow_mut().failing_begins += count;
     }
 
     pub(super) fn fence_commits(&mut self, count: u32) {
@@ -321,6 +327,11 @@ impl Sink for FakeSink {
     fn begin(&mut self) -> Result<(), TxnError> {
         assert!(self.pending.is_none(), "begin while a transaction is ending");
         self.open.clear();
+        let mut cluster = self.cluster.borrow_mut();
+        if cluster.failing_begins > 0 {
+            cluster.failing_begins -= 1;
+            return Err(TxnError::own(Fate::Replace, "begin", "TEST", "told to fail"));
+        }
         Ok(())
     }
 

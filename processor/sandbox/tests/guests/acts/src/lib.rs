@@ -47,6 +47,8 @@ pub fn act(value: Option<&[u8]>) -> Act {
         "many" => Act::Emit(vec![b"x".to_vec(); size()]),
         "large" => Act::Emit(vec![vec![b'x'; size()]]),
         "panic" => panic!("{argument}"),
+        // `unreachable`, without a word
+        "abort" => std::process::abort(),
         "exit" => std::process::exit(argument.parse().unwrap()),
         "trap" => {
             black_box(unsafe { black_box(usize::MAX as *const u8).read_volatile() });
