@@ -214,7 +214,15 @@ pub fn committed(bootstrap: &str, group: &str, topic: &str, partitions: i32) -> 
     (0..partitions).for_each(|p| {
         list.add_partition(topic, p);
     });
-    let found = consumer.committed_offsets(list, Duration::from_secs(20))?;
+    // A new broker first has to find itself a coordinator.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let found = loop {
+        match consumer.committed_offsets(list.clone(), Duration::from_secs(20)) {
+            Ok(found) => break found,
+            Err(error) if Instant::now() >= deadline => return Err(error.into()),
+            Err(_) => std::thread::park_timeout(Duration::from_millis(50)),
+        }
+    };
     Ok((0..partitions)
         .map(|p| match found.find_partition(topic, p).map(|e| e.offset()) {
             Some(Offset::Offset(offset)) => offset,
