@@ -1,7 +1,7 @@
 //! What holds for every tree, schema and text: against models, with generated input. Failing seeds are printed by
 //! proptest and kept beside this file.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -332,21 +332,23 @@ fn apply(config: &mut Value, at: usize, change: Change) {
     }
 }
 
+static VALIDATOR: LazyLock<jsonschema::Validator> =
+    LazyLock::new(|| jsonschema::validator_for(schema()).expect("a valid schema"));
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
     fn schema_checker_and_types_agree(changes in proptest::collection::vec((any::<usize>(), change()), 0..4)) {
-        let validator = jsonschema::validator_for(schema()).expect("a valid schema");
         let mut config = rich();
         changes.into_iter().for_each(|(at, change)| apply(&mut config, at, change));
         let mut tree = Node::from_json(&config, &NONE);
         let errors = check::check(&mut tree);
         if errors.is_empty() {
-            prop_assert!(validator.is_valid(&config), "editors refuse what we take: {config:#}");
+            prop_assert!(VALIDATOR.is_valid(&config), "editors refuse what we take: {config:#}");
             let taken = serde_json::from_value::<Config>(tree.to_json());
             prop_assert!(taken.is_ok(), "{}: {config:#}", taken.expect_err("an error"));
-        } else if validator.is_valid(&config) {
+        } else if VALIDATOR.is_valid(&config) {
             // The schema cannot say what a duration is; it must be able to say everything else.
             let subtle = |code| matches!(code, super::Code::Value | super::Code::Range);
             prop_assert!(errors.iter().all(|error| subtle(error.code)), "{errors:?}: {config:#}");
