@@ -155,6 +155,12 @@ impl World {
         self.cluster.borrow_mut().failing += count;
     }
 
+    /// Injected failures that nothing has met yet.
+    pub(super) fn failures_pending(&self) -> u32 {
+        let cluster = self.cluster.borrow();
+        cluster.failing + cluster.failing_begins
+    }
+
     pub(super) fn fail_begins(&mut self, count: u32) {
         self.cluster.borrow_mut().failing_begins += count;
     }
@@ -194,10 +200,10 @@ impl World {
         lanes.len()
     }
 
-    /// Lets everything through until all that is owned is committed.
+    /// Lets everything through until all that is owned is committed; a minute is longer than all backoffs together.
     pub(super) fn finish(&mut self) {
         self.uncork();
-        for _ in 0..400 {
+        for _ in 0..1_200 {
             let _ = self.step();
             self.advance(Duration::from_millis(50));
         }
