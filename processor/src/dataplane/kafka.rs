@@ -117,7 +117,8 @@ pub fn producer_properties(
     delivery: &DeliveryPlan,
     user: &Properties,
 ) -> Properties {
-    let name = format!("{}-{}-{worker}-{lane}", id.application, id.instance);
+    // A separator that neither name can contain: `a` + `b-c` must not be `a-b` + `c`, they would fence each other.
+    let name = format!("{}/{}/{worker}/{lane}", id.application, id.instance);
     let mut p = Properties::new()
         .with("linger.ms", if latency == Latency::Low { "0" } else { "20" })
         .with("batch.size", "1000000")
@@ -143,4 +144,39 @@ pub fn producer_properties(
             .with("transaction.timeout.ms", delivery.transaction_timeout.as_millis().to_string());
     }
     p
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transactional_id(application: &str, instance: &str) -> String {
+        let id = Identity { application: application.into(), instance: instance.into() };
+        let delivery = DeliveryPlan {
+            exactly_once: true,
+            commit_interval: Duration::from_millis(100),
+            idle: None,
+            max_records: 1,
+            max_bytes: 1,
+            transaction_timeout: Duration::from_secs(30),
+            drain_limit: Duration::from_secs(60),
+        };
+        let properties = producer_properties(&id, 0, 1, Latency::Balanced, &delivery, &Properties::new());
+        properties.get("transactional.id").unwrap().to_owned()
+    }
+
+    #[test]
+    fn two_applications_never_share_a_transactional_id() {
+        assert_eq!(transactional_id("orders", "pod-0"), "orders/pod-0/0/1");
+        assert_ne!(transactional_id("orders", "a-1"), transactional_id("orders-a", "1"));
+    }
+
+    #[test]
+    fn what_the_loop_relies_on_wins_over_what_the_user_says() {
+        let id = Identity { application: "orders".into(), instance: "a".into() };
+        let user = Properties::new().with("isolation.level", "read_uncommitted").with("fetch.wait.max.ms", "7");
+        let properties = consumer_properties(&id, 0, Latency::Balanced, Duration::from_secs(10), &user);
+        assert_eq!(properties.get("isolation.level"), Some("read_committed"));
+        assert_eq!(properties.get("fetch.wait.max.ms"), Some("7"));
+    }
 }
