@@ -101,8 +101,12 @@ impl Pelton {
         eventually(&format!("pelton ends; log:\n{}", tail(&log)), limit, || self.child.try_wait().ok().flatten())
     }
 
-    /// SIGTERM and wait; the exit code.
+    /// SIGTERM and wait; the exit code. A process that has only just been started is given time to listen to signals.
     pub fn stop(&mut self) -> Option<i32> {
+        eventually("pelton runs", Duration::from_secs(90), || {
+            let ended = self.child.try_wait().ok().flatten().is_some();
+            (ended || self.log().contains("running")).then_some(())
+        });
         self.signal(libc::SIGTERM);
         self.wait(Duration::from_secs(90)).code()
     }

@@ -139,6 +139,8 @@ async fn until_all_end(
             return Ended::Broken(format!("no signals: {error}"));
         }
     };
+    // From here on a signal drains; before, it ends the process, which has not read a record yet.
+    tracing::info!("running");
     let mut ended = Ended::Drained;
     let mut left = running.len();
     // Workers keep their own limits; this is for one that cannot.
