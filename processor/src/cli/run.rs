@@ -1,7 +1,7 @@
 //! `pelton run`: from a checked configuration to a running service, and from how that ended to an exit code.
 
 use super::{Exit, Global};
-use crate::config::{Code, ConfigError, ConfigErrors, Loaded};
+use crate::config::{ConfigError, ConfigErrors, Loaded};
 use crate::control::{self, Ended};
 use crate::dataplane::worker::WorkerError;
 
@@ -9,7 +9,7 @@ use crate::dataplane::worker::WorkerError;
 pub(super) fn run(global: &Global, loaded: &Loaded) -> Exit {
     match control::run(loaded) {
         Ended::Drained => Exit::Ok,
-        Ended::Refused(errors) => refused(global, errors),
+        Ended::Refused(errors) => global.refuse(&ConfigErrors(errors)),
         // The log has told code, cause and advice.
         Ended::Failed(error) => exit(&error),
         Ended::Broken(what) => {
@@ -22,13 +22,6 @@ pub(super) fn run(global: &Global, loaded: &Loaded) -> Exit {
 /// What only the cluster and the engine can tell: that topics exist and modules fit.
 pub(super) fn check_environment(loaded: &Loaded) -> Vec<ConfigError> {
     control::check_environment(loaded)
-}
-
-/// A broker that does not answer may answer later; everything else stays wrong until somebody mends it.
-pub(super) fn refused(global: &Global, errors: Vec<ConfigError>) -> Exit {
-    let down = errors.iter().any(|error| error.code == Code::Unreachable);
-    let exit = global.refuse(&ConfigErrors(errors));
-    if down { Exit::Unavailable } else { exit }
 }
 
 fn exit(error: &WorkerError) -> Exit {

@@ -2,7 +2,7 @@
 //! asked what it thinks of the properties. Everything that is wrong is found in one go, before the first record.
 
 use crate::config::{Code, Config, ConfigError, Guarantee, Latency, Loaded, Millis, Start, Then, Transform};
-use crate::dataplane::kafka::{self, Identity};
+use crate::dataplane::kafka::Identity;
 use crate::dataplane::plan::{DeliveryPlan, OnError, OutputTopic, Plan, TransformPlan};
 use pelton_kafka::{ClientError, Cluster, Properties, TopicInfo};
 use pelton_sandbox::{Ceiling, Digest, Engine, EngineConfig, Generation, Limits, Module, Spec};
@@ -33,7 +33,7 @@ impl Problems<'_> {
 pub struct Prepared {
     pub plan: Arc<Plan>,
     pub identity: Identity,
-    pub latency: kafka::Latency,
+    pub latency: Latency,
     pub session_timeout: Duration,
     pub consumer: Properties,
     pub producer: Properties,
@@ -92,7 +92,7 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
         partitions: topics.inputs.iter().map(|(name, _)| count(name) as usize).sum(),
         plan: Arc::new(plan),
         identity,
-        latency: latency(config.delivery.latency),
+        latency: config.delivery.latency,
         session_timeout: config.kafka.session_timeout.duration(),
         consumer,
         producer,
@@ -390,13 +390,4 @@ fn chain(error: &dyn Error) -> String {
         source = error.source();
     }
     text
-}
-
-/// The latency profile as the Kafka clients know it.
-fn latency(latency: Latency) -> kafka::Latency {
-    match latency {
-        Latency::Throughput => kafka::Latency::Throughput,
-        Latency::Balanced => kafka::Latency::Balanced,
-        Latency::Low => kafka::Latency::Low,
-    }
 }

@@ -3,6 +3,7 @@
 
 use super::plan::DeliveryPlan;
 use super::ports::{Progress, Source};
+use crate::config::Latency;
 use pelton_kafka::{
     Batch, Consumer, ConsumerError, GroupMetadata, NotAMember, Position, Properties, RebalanceHandler, TopicPartition,
     TxnError, Wake,
@@ -64,14 +65,6 @@ impl Progress for KafkaProgress {
 pub struct Identity {
     pub application: Arc<str>,
     pub instance: Arc<str>,
-}
-
-/// Latency profile of the clients.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Latency {
-    Throughput,
-    Balanced,
-    Low,
 }
 
 /// Group member `worker`. `user` are the user's properties, checked not to hold ours.
