@@ -2,12 +2,12 @@
 
 use super::{Exit, Global};
 use crate::config::{ConfigError, ConfigErrors, Loaded};
-use crate::control::{self, Ended};
+use crate::control::{self, Ended, Parts};
 use crate::dataplane::worker::WorkerError;
 
 /// Processes records until told to stop, or until it cannot go on.
-pub(super) fn run(global: &Global, loaded: &Loaded) -> Exit {
-    match control::run(loaded) {
+pub(super) fn run(global: &Global, loaded: &Loaded, parts: &impl Parts) -> Exit {
+    match control::run(loaded, parts) {
         Ended::Drained => Exit::Ok,
         Ended::Refused(errors) => global.refuse(&ConfigErrors(errors)),
         // The log has told code, cause and advice.
