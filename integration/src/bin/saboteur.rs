@@ -3,9 +3,9 @@
 
 use pelton::cli;
 use pelton::control::Parts;
-use pelton::dataplane::committer::KafkaSink;
 use pelton::dataplane::kafka::KafkaSource;
 use pelton::dataplane::ports::{Refused, Report, Sink, Source};
+use pelton::dataplane::sink::KafkaSink;
 use pelton_kafka::{
     Batch, Consumer, ConsumerError, GroupMetadata, Output, PartitionProgress, Position, ProduceError, RebalanceHandler,
     TopicPartition, TxnError,
@@ -128,5 +128,13 @@ impl Sink for BrokenSink {
 
     fn report(&mut self, timeout: Duration) -> Option<Report> {
         self.inner.report(timeout)
+    }
+
+    fn overdue(&self, now: Instant) -> Option<TxnError> {
+        self.inner.overdue(now)
+    }
+
+    fn abandon(&mut self, partitions: Vec<TopicPartition>, cause: TxnError) -> bool {
+        self.inner.abandon(partitions, cause)
     }
 }

@@ -26,14 +26,14 @@ pub(super) fn check_environment(loaded: &Loaded) -> Vec<ConfigError> {
 
 fn exit(error: &WorkerError) -> Exit {
     match error {
-        WorkerError::Policy { .. } | WorkerError::DeadLetter { .. } => Exit::Failed,
+        WorkerError::Policy { .. } | WorkerError::DeadLetter { .. } | WorkerError::Refused { .. } => Exit::Failed,
         WorkerError::Lane(_) => Exit::Auth,
         WorkerError::IdentityClash(_) => Exit::Config,
         WorkerError::Instance { .. } => Exit::Internal,
         WorkerError::Consumer(_)
         | WorkerError::Seek(_)
         | WorkerError::KeepsFailing { .. }
-        | WorkerError::Stuck { .. }
+        | WorkerError::Stuck(_)
         | WorkerError::Drain { .. }
         | WorkerError::Aborted => Exit::Temporary,
     }

@@ -6,13 +6,14 @@
 use super::prepare::{Prepared, prepare, workers};
 use crate::admin::{self, Health};
 use crate::config::{ConfigError, Loaded};
-use crate::dataplane::committer::KafkaSink;
 use crate::dataplane::counters::{Counters, Totals};
+use crate::dataplane::isolation::Refusal;
 use crate::dataplane::kafka::{KafkaProgress, KafkaSource, consumer_properties, producer_properties};
 use crate::dataplane::lanes::Lanes;
 use crate::dataplane::pace::BatchSize;
 use crate::dataplane::ports::{Sink, Source};
 use crate::dataplane::process::Processor;
+use crate::dataplane::sink::{KafkaSink, LaneParts};
 use crate::dataplane::worker::{Order, Orders, Worker, WorkerError};
 use pelton_kafka::{Batch, Consumer, GroupMetadata, Wake};
 use std::io;
@@ -148,6 +149,8 @@ async fn supervise(prepared: &Prepared, parts: &impl Parts, count: usize) -> End
         records_out = totals.records_out,
         committed = totals.committed,
         rolled_back = totals.rolled_back,
+        renewed = totals.renewed,
+        abandoned = totals.abandoned,
         "stopped"
     );
     ended
@@ -170,7 +173,7 @@ async fn until_all_end(
     tracing::info!("running");
     let mut ended = Ended::Drained;
     let mut left = running.len();
-    // Workers keep their own limits; this is for one that cannot.
+    // Workers keep within the limit by themselves; this is for one that cannot, whatever it is stuck in.
     let mut give_up_at = None;
     loop {
         let give_up = async {
@@ -207,7 +210,7 @@ async fn until_all_end(
             }
         }
         if give_up_at.is_none() && orders.get() != Order::Run {
-            give_up_at = Some(tokio::time::Instant::now() + drain_limit + Duration::from_secs(15));
+            give_up_at = Some(tokio::time::Instant::now() + drain_limit);
         }
         if orders.get() == Order::Abort {
             give_up_at = give_up_at.map(|at| at.min(tokio::time::Instant::now() + Duration::from_secs(8)));
@@ -256,13 +259,21 @@ fn start(
     let latency = prepared.latency;
     let wake = Arc::new(Wake::new()?);
     let counters = Arc::new(Counters::default());
-    let properties = consumer_properties(identity, index, latency, prepared.session_timeout, &prepared.consumer);
+    let properties = consumer_properties(identity, index, latency, &prepared.membership, &prepared.consumer);
     let consumer = Arc::new(Consumer::new(&properties, &plan.inputs, LANES, &wake)?);
     let sinks = (0..LANES)
         .map(|lane| {
             let properties = producer_properties(identity, index, lane, latency, &plan.delivery, &prepared.producer);
-            let name = format!("commit-{index}-{lane}");
-            Ok(parts.sink(KafkaSink::new(&name, properties, plan, &consumer, orders, &wake)?, &consumer))
+            let lane = LaneParts {
+                name: format!("commit-{index}-{lane}"),
+                properties,
+                plan: Arc::clone(plan),
+                consumer: Arc::clone(&consumer),
+                orders: Arc::clone(orders),
+                counters: Arc::clone(&counters),
+                wake: Arc::clone(&wake),
+            };
+            Ok(parts.sink(KafkaSink::new(lane)?, &consumer))
         })
         .collect::<io::Result<Vec<_>>>()?;
     let lanes = Lanes::new(sinks, KafkaProgress(Arc::clone(&consumer)), Arc::clone(plan), Arc::clone(&counters));
@@ -276,7 +287,7 @@ fn start(
         let worker = Worker {
             source,
             lanes,
-            process: |batch: &Batch, sink: &mut _| processor.run(batch, sink),
+            process: |batch: &Batch, refusal: Option<&Refusal>, sink: &mut _| processor.run(batch, refusal, sink),
             size: BatchSize::new(plan.delivery.commit_interval),
             orders,
             drain_limit: plan.delivery.drain_limit,
