@@ -10,7 +10,7 @@ use crate::batch::Header;
 use crate::client::{Client, Queue, on_error};
 use crate::consumer::List;
 use crate::doubt::Doubt;
-use crate::error::{Blame, ClientError, Fate, ProduceError, TxnError, check, classify};
+use crate::error::{ClientError, Fate, ProduceError, TxnError, check, classify, text_of};
 use crate::group::GroupMetadata;
 use crate::metadata::{self, TopicInfo};
 use crate::murmur2::partition_for_key;
@@ -163,9 +163,10 @@ impl Producer {
         if let Some((code, text)) = self.client.fatal_error() {
             return Err(classify("commit_transaction", code, text, false, false));
         }
-        if self.shared.failed.load(Ordering::Acquire) > 0 {
-            let text = "a record was not delivered";
-            return Err(TxnError::own(Fate::Abort, Blame::Brokers, "commit_transaction", "DELIVERY", text));
+        if self.shared.failed.load(Ordering::Acquire) > 0
+            && let Some(failed) = self.failed_delivery()
+        {
+            return Err(TxnError { call: "commit_transaction", ..failed });
         }
         // SAFETY: as above.
         check("commit_transaction", unsafe { sys::rd_kafka_commit_transaction(self.client.raw(), -1) })
@@ -316,16 +317,17 @@ impl Pumped {
         ) {
             return;
         }
-        self.failed.fetch_add(1, Ordering::AcqRel);
         let mut first = self.first_failure.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert_with(|| {
             // SAFETY: the topic of a live message; its name is NUL-terminated.
             let name = unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(topic)) };
             let topic = self.topics.iter().position(|t| t.as_bytes() == name.to_bytes()).map(|i| i as u32);
-            let error = TxnError::of_code(Fate::Abort, "produce", code);
-            let text = format!("topic `{}`: {}", name.to_string_lossy(), error.text);
-            TxnError { topic, text, ..error }
+            let text = format!("topic `{}`: {}", name.to_string_lossy(), text_of(code));
+            TxnError { topic, ..classify("produce", code, text, true, false) }
         });
+        drop(first);
+        // Last: whoever sees the count finds the reason.
+        self.failed.fetch_add(1, Ordering::AcqRel);
     }
 }
 
