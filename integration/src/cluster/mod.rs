@@ -10,6 +10,7 @@ mod node;
 mod state;
 
 pub use node::Node;
+pub use state::{INTERNAL_PARTITIONS, OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 
 use crate::broker::{free_port_list, jvm};
 use crate::kafka;
