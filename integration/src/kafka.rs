@@ -111,6 +111,27 @@ pub(crate) fn create_replicated_topics(
     Ok(())
 }
 
+/// Deletes a topic and waits until no broker knows it.
+pub fn delete_topic(bootstrap: &str, topic: &str) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+    for result in runtime.block_on(admin.delete_topics(&[topic], &options))? {
+        result.map_err(|(topic, code)| anyhow::anyhow!("topic {topic}: {code}"))?;
+    }
+    let consumer: BaseConsumer = client(bootstrap).create()?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(5))?;
+        if metadata.topics().first().is_none_or(|t| t.error().is_some()) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("topic {topic} is still there");
+        }
+    }
+}
+
 /// Writes records and waits for all acknowledgements. A negative partition: by librdkafka's murmur2 of the key.
 pub fn produce(bootstrap: &str, topic: &str, codec: &str, records: &[Record]) -> Result<()> {
     Writer::new(bootstrap, codec)?.write(topic, records)

@@ -141,6 +141,17 @@ impl Pelton {
         self.wait(Duration::from_secs(90)).code()
     }
 
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// The most memory that it ever had resident, in MiB.
+    pub fn peak_memory_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a living process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says so");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") / 1024
+    }
+
     /// # Panics
     /// When the process has ended.
     pub fn assert_running(&mut self) {

@@ -11,6 +11,7 @@
 mod batch;
 mod client;
 mod consumer;
+mod doubt;
 mod error;
 mod group;
 mod metadata;
@@ -22,7 +23,7 @@ mod wake;
 
 pub use batch::{Batch, Header, Message, OwnedMessage};
 pub use consumer::{Consumer, ConsumerError, RebalanceHandler, Start};
-pub use error::{ClientError, Fate, ProduceError, TxnError};
+pub use error::{Blame, ClientError, Fate, ProduceError, TxnError};
 pub use group::{GroupMetadata, NotAMember};
 pub use metadata::{Cluster, TopicInfo};
 pub use murmur2::{murmur2, partition_for_key};
