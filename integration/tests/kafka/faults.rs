@@ -47,8 +47,8 @@ fn two_processes_with_one_identity_end_with_a_clear_error_and_double_nothing() {
     let scene = Scene::new("clash", &[("in", 4), ("out", 4)]);
     let config = scene.config("", &[IDENTITY]);
     let mut out = scene.reader("out");
-    let mut first = Pelton::start(&config, "same");
-    let mut second = Pelton::start(&config, "same");
+    let first = Pelton::start(&config, "same");
+    let second = Pelton::start(&config, "same");
     let mut count = 0;
     let clash = |p: &Pelton| p.log().contains("kafka.identity_clash");
     eventually("one of them gives up", LONG, || {

@@ -10,7 +10,7 @@ use crate::batch::Header;
 use crate::client::{Client, Queue, on_error};
 use crate::consumer::List;
 use crate::doubt::Doubt;
-use crate::error::{ClientError, Fate, ProduceError, TxnError, check};
+use crate::error::{Blame, ClientError, Fate, ProduceError, TxnError, check, classify};
 use crate::group::GroupMetadata;
 use crate::metadata::{self, TopicInfo};
 use crate::murmur2::partition_for_key;
@@ -130,6 +130,8 @@ impl Producer {
 
     /// Local; tens of microseconds.
     pub fn begin(&self) -> Result<(), TxnError> {
+        // All deliveries of the last transaction are over, or it would not have ended.
+        self.shared.failed.store(0, Ordering::Release);
         // SAFETY: a live handle.
         check("begin_transaction", unsafe { sys::rd_kafka_begin_transaction(self.client.raw()) })
     }
@@ -148,9 +150,24 @@ impl Producer {
         })
     }
 
-    /// Flushes and commits; blocks as long as the transaction may last (librdkafka advises against any other timeout).
+    /// Flushes and commits; blocks as long as the transaction may last (librdkafka advises against any other timeout). A
+    /// delivery that fails ends it early: librdkafka's own flush would wait until its neighbours' time is over, which the
+    /// gap in the sequence keeps from being taken.
     pub fn commit(&self) -> Result<(), TxnError> {
-        // SAFETY: a live handle.
+        // SAFETY: a live handle, here and below.
+        while unsafe { sys::rd_kafka_flush(self.client.raw(), ms(LOOK)) } != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+            if self.shared.failed.load(Ordering::Acquire) > 0 {
+                break;
+            }
+        }
+        if let Some((code, text)) = self.client.fatal_error() {
+            return Err(classify("commit_transaction", code, text, false, false));
+        }
+        if self.shared.failed.load(Ordering::Acquire) > 0 {
+            let text = "a record was not delivered";
+            return Err(TxnError::own(Fate::Abort, Blame::Brokers, "commit_transaction", "DELIVERY", text));
+        }
+        // SAFETY: as above.
         check("commit_transaction", unsafe { sys::rd_kafka_commit_transaction(self.client.raw(), -1) })
     }
 
@@ -333,6 +350,8 @@ fn topic(client: &Client, name: &str) -> Result<Topic, ClientError> {
     Ok(Topic(raw))
 }
 
+/// How often a flush looks whether it is still worth waiting for.
+const LOOK: Duration = Duration::from_millis(50);
 const UNASSIGNED: i32 = -1;
 /// In the opaque of a record: the partition goes by the input's even when there is a key.
 const BY_INPUT: usize = 1 << 32;

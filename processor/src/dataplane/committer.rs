@@ -142,7 +142,13 @@ impl Committer {
         }
         let timeout = self.delivery().transaction_timeout;
         let producer = self.producer.clone();
+        let failed_delivery = || producer.as_ref().and_then(|p| p.failed_delivery());
+        let failed = failed_delivery();
+        // After a refused record an abort would wait for its neighbours, which the gap in the sequence keeps from being
+        // taken until their time is over, and the next transaction would fail too. A new producer does neither.
+        let refused = |error: &TxnError| error.blame == Blame::Record;
         let ended = match (cause.fate, &producer) {
+            _ if refused(&cause) || failed.as_ref().is_some_and(refused) => false,
             (Fate::Abort, Some(producer)) if self.delivery().exactly_once => {
                 self.insist("abort", timeout, || producer.abort()).is_ok()
             }
@@ -156,15 +162,14 @@ impl Committer {
             _ => false,
         };
         // By now all deliveries are reported: one that failed tells more than the call that failed for it.
-        let mut cause = match producer.as_ref().and_then(|p| p.failed_delivery()) {
+        let mut cause = match failed.or_else(failed_delivery) {
             Some(failed) if !matches!(cause.blame, Blame::Identity | Blame::Membership) => {
                 TxnError { fate: cause.fate, ..failed }
             }
             _ => cause,
         };
-        // After a refused record the next transaction would fail too, for the gap in the sequence.
-        let good = producer.is_some_and(|p| ended && cause.blame != Blame::Record && !self.in_doubt(&p));
-        if !good {
+        if !ended || producer.as_ref().is_none_or(|p| refused(&cause) || self.in_doubt(p)) {
+            drop(producer);
             self.replace_producer()?;
         }
         self.blame_missing_topic(&mut cause);
