@@ -65,7 +65,9 @@ impl Control {
         match self {
             Control::AtLeastOnce => "{ guarantee: at_least_once, commit_interval: 500ms }",
             Control::NoRenewal => "{ renew_in_doubt: false }",
-            Control::OffsetsFirst | Control::SkipRevoke => "{ commit_interval: 100ms }",
+            Control::OffsetsFirst => "{ commit_interval: 100ms }",
+            // Long enough that what was begun is still open when the new owner asks for the position.
+            Control::SkipRevoke => "{ commit_interval: 3s, latency: throughput }",
         }
     }
 

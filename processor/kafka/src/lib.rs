@@ -14,6 +14,8 @@ mod consumer;
 mod doubt;
 mod error;
 mod group;
+mod list;
+mod locate;
 mod metadata;
 mod murmur2;
 mod position;
