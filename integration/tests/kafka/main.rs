@@ -8,3 +8,4 @@ mod exactly_once;
 mod records;
 mod refusals;
 mod support;
+mod tools;

@@ -484,7 +484,7 @@ impl List {
     }
 
     /// Entries are (partition, offset, leader epoch or -1).
-    fn new<'a>(entries: impl Iterator<Item = (&'a TopicPartition, i64, i32)>) -> Self {
+    pub(crate) fn new<'a>(entries: impl Iterator<Item = (&'a TopicPartition, i64, i32)>) -> Self {
         // SAFETY: a fresh list, owned by us.
         let list = List(unsafe { sys::rd_kafka_topic_partition_list_new(0) });
         for (partition, offset, epoch) in entries {
@@ -521,7 +521,7 @@ impl Drop for List {
 
 /// # Safety
 /// `raw` is null or a live list.
-unsafe fn entries(raw: *const sys::rd_kafka_topic_partition_list_t) -> Vec<(TopicPartition, i64, Code)> {
+pub(crate) unsafe fn entries(raw: *const sys::rd_kafka_topic_partition_list_t) -> Vec<(TopicPartition, i64, Code)> {
     if raw.is_null() {
         return Vec::new();
     }
