@@ -35,7 +35,7 @@ impl Record {
     }
 }
 
-fn client(bootstrap: &str) -> ClientConfig {
+pub(crate) fn client(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap).set("log_level", "2");
     config
@@ -43,12 +43,17 @@ fn client(bootstrap: &str) -> ClientConfig {
 
 /// Does a broker answer, with a controller behind it?
 pub(crate) fn probe(bootstrap: &str) -> Result<()> {
-    let consumer: BaseConsumer = client(bootstrap).create()?;
-    let metadata = consumer.fetch_metadata(None, Duration::from_secs(2))?;
-    if metadata.brokers().is_empty() {
+    if registered(bootstrap)? == 0 {
         bail!("no broker is registered yet");
     }
     Ok(())
+}
+
+/// How many brokers the controller knows as alive.
+pub(crate) fn registered(bootstrap: &str) -> Result<usize> {
+    let consumer: BaseConsumer = client(bootstrap).create()?;
+    let metadata = consumer.fetch_metadata(None, Duration::from_secs(2))?;
+    Ok(metadata.brokers().len())
 }
 
 /// Makes topics and waits until they can be used.
@@ -58,6 +63,16 @@ pub fn create_topics(bootstrap: &str, topics: &[(&str, i32)]) -> Result<()> {
 
 /// The same, with topic configuration.
 pub fn create_topics_with(bootstrap: &str, topics: &[(&str, i32)], config: &[(&str, &str)]) -> Result<()> {
+    create_replicated_topics(bootstrap, topics, 1, config)
+}
+
+/// The same, with so many replicas.
+pub(crate) fn create_replicated_topics(
+    bootstrap: &str,
+    topics: &[(&str, i32)],
+    replicas: i32,
+    config: &[(&str, &str)],
+) -> Result<()> {
     if topics.is_empty() {
         return Ok(());
     }
@@ -65,7 +80,7 @@ pub fn create_topics_with(bootstrap: &str, topics: &[(&str, i32)], config: &[(&s
     let new: Vec<NewTopic<'_>> = topics
         .iter()
         .map(|(name, partitions)| {
-            let topic = NewTopic::new(name, *partitions, TopicReplication::Fixed(1));
+            let topic = NewTopic::new(name, *partitions, TopicReplication::Fixed(replicas));
             config.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
         })
         .collect();
@@ -94,6 +109,27 @@ pub fn create_topics_with(bootstrap: &str, topics: &[(&str, i32)], config: &[(&s
         }
     }
     Ok(())
+}
+
+/// Deletes a topic and waits until no broker knows it.
+pub fn delete_topic(bootstrap: &str, topic: &str) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+    for result in runtime.block_on(admin.delete_topics(&[topic], &options))? {
+        result.map_err(|(topic, code)| anyhow::anyhow!("topic {topic}: {code}"))?;
+    }
+    let consumer: BaseConsumer = client(bootstrap).create()?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(5))?;
+        if metadata.topics().first().is_none_or(|t| t.error().is_some()) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("topic {topic} is still there");
+        }
+    }
 }
 
 /// Writes records and waits for all acknowledgements. A negative partition: by librdkafka's murmur2 of the key.

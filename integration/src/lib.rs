@@ -1,11 +1,15 @@
 //! What the integration tests, the demo and the benchmarks stand on: a real broker ([`broker`]), topics, producers and
 //! read_committed readers ([`kafka`]), guests built from source ([`guest`]), and the `pelton` process itself
-//! ([`process`]). Everything waits on conditions with a deadline; nothing sleeps.
+//! ([`process`]); and the torture run ([`torture`]) on a cluster that may be hurt ([`cluster`]) behind a fault proxy
+//! ([`proxy`]). Everything waits on conditions with a deadline; nothing sleeps.
 
 pub mod broker;
+pub mod cluster;
 pub mod guest;
 pub mod kafka;
 pub mod process;
+pub mod proxy;
+pub mod torture;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

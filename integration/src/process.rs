@@ -13,8 +13,20 @@ use std::time::Duration;
 pub struct Pelton {
     child: Child,
     log: PathBuf,
-    // Holds configuration and log as long as the process.
-    _home: tempfile::TempDir,
+    // Holds configuration and log as long as the process, where nobody else does.
+    _home: Option<tempfile::TempDir>,
+}
+
+/// How to start one.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    pub binary: &'a Path,
+    pub config: &'a Path,
+    pub instance: &'a str,
+    pub args: &'a [&'a str],
+    pub env: &'a [(&'a str, &'a str)],
+    /// Made anew.
+    pub log: &'a Path,
 }
 
 /// The binary under test: `PELTON_BIN`, else built now.
@@ -50,17 +62,26 @@ impl Pelton {
         let file = home.path().join("config.yaml");
         fs::write(&file, config).expect("the configuration is written");
         let log = home.path().join("pelton.log");
-        let out = File::create(&log).expect("a log file");
-        let mut command = Command::new(binary());
+        let launch = Launch { binary: &binary(), config: &file, instance, args, env: &[], log: &log };
+        let mut pelton = Self::launch(&launch).expect("pelton starts");
+        pelton._home = Some(home);
+        pelton
+    }
+
+    /// The process ends with the thread that calls this.
+    pub fn launch(launch: &Launch<'_>) -> std::io::Result<Self> {
+        let out = File::create(launch.log)?;
+        let mut command = Command::new(launch.binary);
         command
             .args(["run", "-c"])
-            .arg(&file)
-            .args(args)
-            .env("PELTON_INSTANCE", instance)
+            .arg(launch.config)
+            .args(launch.args)
+            .env("PELTON_INSTANCE", launch.instance)
             .env("PELTON_LOG", std::env::var("PELTON_TEST_LOG").unwrap_or_else(|_| "info".into()))
             .env("XDG_CACHE_HOME", cache_dir())
+            .envs(launch.env.iter().copied())
             .stdin(Stdio::null())
-            .stdout(out.try_clone().expect("a second handle"))
+            .stdout(out.try_clone()?)
             .stderr(out);
         // SAFETY: prctl is async-signal-safe and changes only the child.
         #[allow(unsafe_code, reason = "PR_SET_PDEATHSIG has no safe wrapper in std")]
@@ -70,7 +91,7 @@ impl Pelton {
                 Ok(())
             });
         }
-        Pelton { child: command.spawn().expect("pelton starts"), log, _home: home }
+        Ok(Pelton { child: command.spawn()?, log: launch.log.to_owned(), _home: None })
     }
 
     pub fn id(&self) -> u32 {
@@ -89,6 +110,16 @@ impl Pelton {
         }
     }
 
+    /// The exit status, if it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Has it come as far as to listen to signals?
+    pub fn says_it_runs(&self) -> bool {
+        self.log().contains("running")
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
@@ -104,11 +135,21 @@ impl Pelton {
     /// SIGTERM and wait; the exit code. A process that has only just been started is given time to listen to signals.
     pub fn stop(&mut self) -> Option<i32> {
         eventually("pelton runs", Duration::from_secs(90), || {
-            let ended = self.child.try_wait().ok().flatten().is_some();
-            (ended || self.log().contains("running")).then_some(())
+            (self.ended().is_some() || self.says_it_runs()).then_some(())
         });
         self.signal(libc::SIGTERM);
         self.wait(Duration::from_secs(90)).code()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// The most memory that it ever had resident, in MiB.
+    pub fn peak_memory_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a living process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says so");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") / 1024
     }
 
     /// # Panics

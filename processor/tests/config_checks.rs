@@ -120,6 +120,10 @@ fn intervals_fit_into_each_other() {
             "    limits: { output_bytes: 2MiB, memory: 1MiB }\n",
             Some("`redact` may put out 2MiB a record, but has only 1MiB of memory"),
         ),
+        (
+            "instance: random\nkafka: { bootstrap_servers: x, static_membership: true }\n",
+            Some("static membership needs an identity that is the same after a restart, this one is random"),
+        ),
         // The default for a random instance is shorter.
         (
             "delivery: { commit_interval: 6s }\ninstance: random\n",
@@ -157,6 +161,8 @@ fn owned_properties_are_refused_with_the_key_to_use() {
         "enable.partition.eof",
         "group.instance.id",
         "session.timeout.ms",
+        "heartbeat.interval.ms",
+        "message.timeout.ms",
         "transaction.timeout.ms",
         "auto.commit.interval.ms",
         "sticky.partitioning.linger.ms",

@@ -64,7 +64,7 @@ pub(super) fn start() -> Result<Broker> {
 
 /// Starts the broker so that it dies with this process even when that is killed. The signal is bound to the thread that
 /// forks, so that thread stays.
-fn spawn_bound(mut command: Command) -> Result<Child> {
+pub(crate) fn spawn_bound(mut command: Command) -> Result<Child> {
     let (send, receive) = std::sync::mpsc::channel();
     std::thread::Builder::new().name("kafka-parent".into()).spawn(move || {
         // SAFETY: prctl is async-signal-safe and changes only the child.
@@ -100,7 +100,7 @@ extern "C" fn end_all() {
 }
 
 /// The jars, fetched by Maven the first time.
-fn class_path() -> Result<String> {
+pub(crate) fn class_path() -> Result<String> {
     let libs = crate::cache().join("kafka-4.3.1");
     let done = libs.join(".complete");
     if !done.exists() {
@@ -131,7 +131,7 @@ fn make(dir: &Path) -> Result<&Path> {
     Ok(dir)
 }
 
-fn java() -> Result<PathBuf> {
+pub(crate) fn java() -> Result<PathBuf> {
     let java =
         std::env::var_os("JAVA_HOME").map_or_else(|| PathBuf::from("java"), |h| PathBuf::from(h).join("bin/java"));
     let out = Command::new(&java).arg("-version").output().context("no `java`: install a JDK 17 or newer")?;

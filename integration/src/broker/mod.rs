@@ -5,7 +5,7 @@
 //! A broker that was started here ends with the process: by `atexit`, and the JVM also when the process is killed.
 
 mod container;
-mod jvm;
+pub(crate) mod jvm;
 
 use crate::kafka;
 use anyhow::{Context, Result, bail};
@@ -65,12 +65,19 @@ pub fn start() -> Result<Broker> {
 /// Ports for a broker, below the ephemeral range: on a port inside it a client that retries while the broker is down can
 /// connect to itself. All are held until the last is found, so that no two are the same.
 fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    free_port_list(N)?.try_into().ok().context("no free ports between 20000 and 32000")
+}
+
+/// `count` of them, or an error.
+pub(crate) fn free_port_list(count: usize) -> Result<Vec<u16>> {
     let start = RandomState::new().build_hasher().finish() % 12_000;
     let candidates = (0..12_000).map(|i| 20_000 + ((start + i) % 12_000) as u16);
     let held: Vec<TcpListener> =
-        candidates.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).take(N).collect();
-    let ports = held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect::<Result<Vec<u16>>>()?;
-    ports.try_into().ok().context("no free ports between 20000 and 32000")
+        candidates.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).take(count).collect();
+    if held.len() < count {
+        bail!("no free ports between 20000 and 32000");
+    }
+    held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
 /// `server.properties` of a single node that is broker and controller. What the broker says to itself (transaction
@@ -105,7 +112,7 @@ fn properties(listen: &str, advertised: &str, internal: &str, controller: &str, 
     )
 }
 
-const CLUSTER_ID: &str = "4L6g3nShT-eMCtK--X86sw";
+pub(crate) const CLUSTER_ID: &str = "4L6g3nShT-eMCtK--X86sw";
 
 /// Waits until a broker answers and has a controller. `ended`: what it said, if it is not even running any more.
 fn answers(bootstrap: &str, limit: Duration, mut ended: impl FnMut() -> Option<String>) -> Result<()> {

@@ -70,7 +70,7 @@ fn an_output_larger_than_kafka_takes_goes_to_the_dead_letters_without_half_a_rec
     let status = pelton.wait(LONG);
     // The dead letter is as large as the record: it cannot be written, and a record is never skipped for that.
     assert_eq!(status.code(), Some(1), "log:\n{}", pelton.log());
-    assert!(pelton.log().contains("dead_letter.too_large"), "{}", pelton.log());
+    assert!(pelton.log().contains("dead_letter.unwritable"), "{}", pelton.log());
     assert_eq!(scene.committed("in", 1), [5]);
     assert_eq!(scene.reader("left").read(5, LONG).len(), 5, "no half of the large one");
 }

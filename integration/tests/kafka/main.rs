@@ -5,6 +5,8 @@
 
 mod delivery;
 mod exactly_once;
+mod faults;
+mod membership;
 mod records;
 mod refusals;
 mod support;

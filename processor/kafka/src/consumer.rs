@@ -7,7 +7,7 @@
 
 use crate::batch::Batch;
 use crate::client::{Client, Queue, on_error};
-use crate::error::{ClientError, Fate, TxnError, call_error, check, name_of, text_of};
+use crate::error::{ClientError, Fate, TxnError, call_error, check, classify, name_of, text_of};
 use crate::group::{GroupMetadata, NotAMember};
 use crate::position::{PartitionProgress, Position, TopicPartition};
 use crate::properties::Properties;
@@ -200,7 +200,7 @@ impl Consumer {
             None => Ok(()),
             Some((partition, code)) => {
                 let text = format!("{partition}: {}", text_of(*code));
-                Err(TxnError::own(Fate::Stop, "seek", &name_of(*code), text))
+                Err(TxnError { text, ..TxnError::of_code(Fate::Stop, "seek", *code) })
             }
         }
     }
@@ -216,12 +216,12 @@ impl Consumer {
         &self,
         partitions: &[TopicPartition],
         timeout: Duration,
-    ) -> Result<Vec<Option<Position>>, ClientError> {
+    ) -> Result<Vec<Option<Position>>, TxnError> {
         committed(self.client.raw(), partitions, timeout)
     }
 
     /// Commits positions outside of any transaction and waits for the answer: for at-least-once. Any thread.
-    pub fn commit(&self, progress: &[PartitionProgress]) -> Result<(), ClientError> {
+    pub fn commit(&self, progress: &[PartitionProgress]) -> Result<(), TxnError> {
         if progress.is_empty() {
             return Ok(());
         }
@@ -229,7 +229,7 @@ impl Consumer {
         // SAFETY: a live handle and list.
         match unsafe { sys::rd_kafka_commit(self.client.raw(), list.0, 0) } {
             Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
-            code => Err(call_error("commit", code)),
+            code => Err(classify("commit", code, text_of(code), true, false)),
         }
     }
 
@@ -240,8 +240,16 @@ impl Consumer {
 
     /// Leaves the group, serving the last revocation through `handler`. `false`: it did not end within `limit`, and the
     /// client is destroyed without leaving. Owning thread only; nothing may be fetched afterwards.
+    ///
+    /// A coordinator that does not answer is not told: this librdkafka can crash when it leaves a group whose coordinator
+    /// is down (mended in 2.14.2).
     pub fn close(&self, handler: &mut dyn RebalanceHandler, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
+        let any = TopicPartition { topic: Arc::clone(&self.topics[0]), partition: 0 };
+        if let Err(error) = self.committed(&[any], limit.min(Duration::from_secs(2))) {
+            tracing::warn!(%error, "the group's coordinator does not answer");
+            return false;
+        }
         // SAFETY: a live handle; the queue is ours.
         let queue = Queue::own(unsafe { sys::rd_kafka_queue_new(self.client.raw()) });
         // SAFETY: a live handle and queue.
@@ -341,18 +349,19 @@ fn committed(
     rk: *mut sys::rd_kafka_t,
     partitions: &[TopicPartition],
     timeout: Duration,
-) -> Result<Vec<Option<Position>>, ClientError> {
+) -> Result<Vec<Option<Position>>, TxnError> {
+    let failed = |code| classify("committed", code, text_of(code), false, true);
     let list = List::new(partitions.iter().map(|p| (p, i64::from(sys::RD_KAFKA_OFFSET_INVALID), -1)));
     // SAFETY: a live handle and list.
     let code = unsafe { sys::rd_kafka_committed(rk, list.0, timeout.as_millis() as i32) };
     if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-        return Err(call_error("committed", code));
+        return Err(failed(code));
     }
     let found: Vec<(TopicPartition, i64, Code)> = list.entries();
     partitions
         .iter()
         .map(|wanted| match found.iter().find(|(p, ..)| p == wanted) {
-            Some((_, _, code)) if *code != Code::RD_KAFKA_RESP_ERR_NO_ERROR => Err(call_error("committed", *code)),
+            Some((_, _, code)) if *code != Code::RD_KAFKA_RESP_ERR_NO_ERROR => Err(failed(*code)),
             Some((_, offset, _)) if *offset >= 0 => Ok(Some(Position(*offset))),
             _ => Ok(None),
         })
@@ -471,7 +480,7 @@ fn unassign(
 fn whole_assignment(code: Code) -> Result<(), TxnError> {
     match code {
         Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
-        code => Err(TxnError::own(Fate::Stop, "assign", &name_of(code), text_of(code))),
+        code => Err(TxnError::of_code(Fate::Stop, "assign", code)),
     }
 }
 

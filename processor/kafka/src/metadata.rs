@@ -39,35 +39,40 @@ impl Cluster {
 
     /// Blocks up to `timeout`. An error means that no broker answered.
     pub fn topic(&self, topic: &str, timeout: Duration) -> Result<TopicInfo, ClientError> {
-        let name = CString::new(topic).map_err(|_| ClientError::ZeroByte(topic.into()))?;
-        let mut metadata: *const sys::rd_kafka_metadata = std::ptr::null();
-        // SAFETY: the topic handle is live through the call and destroyed after it; `metadata` is an out parameter that
-        // is freed below.
-        let code = unsafe {
-            let topic = sys::rd_kafka_topic_new(self.client.raw(), name.as_ptr(), std::ptr::null_mut());
-            let code = sys::rd_kafka_metadata(self.client.raw(), 0, topic, &mut metadata, timeout.as_millis() as i32);
-            sys::rd_kafka_topic_destroy(topic);
-            code
-        };
-        if code != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Err(call_error("metadata", code));
-        }
-        // SAFETY: on success `metadata` is a live object with `topic_cnt` topics; read, then freed once.
-        let info = unsafe {
-            let all = &*metadata;
-            let info = if all.topic_cnt == 0 {
-                TopicInfo::Missing
-            } else {
-                let topic = &*all.topics;
-                match topic.err {
-                    sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => TopicInfo::Partitions(topic.partition_cnt),
-                    sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART => TopicInfo::Missing,
-                    other => TopicInfo::Refused(name_of(other)),
-                }
-            };
-            sys::rd_kafka_metadata_destroy(metadata);
-            info
-        };
-        Ok(info)
+        topic_info(&self.client, topic, timeout)
     }
+}
+
+/// Asks a broker through `client`.
+pub(crate) fn topic_info(client: &Client, topic: &str, timeout: Duration) -> Result<TopicInfo, ClientError> {
+    let name = CString::new(topic).map_err(|_| ClientError::ZeroByte(topic.into()))?;
+    let mut metadata: *const sys::rd_kafka_metadata = std::ptr::null();
+    // SAFETY: the topic handle is live through the call and destroyed after it; `metadata` is an out parameter that
+    // is freed below.
+    let code = unsafe {
+        let topic = sys::rd_kafka_topic_new(client.raw(), name.as_ptr(), std::ptr::null_mut());
+        let code = sys::rd_kafka_metadata(client.raw(), 0, topic, &mut metadata, timeout.as_millis() as i32);
+        sys::rd_kafka_topic_destroy(topic);
+        code
+    };
+    if code != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return Err(call_error("metadata", code));
+    }
+    // SAFETY: on success `metadata` is a live object with `topic_cnt` topics; read, then freed once.
+    let info = unsafe {
+        let all = &*metadata;
+        let info = if all.topic_cnt == 0 {
+            TopicInfo::Missing
+        } else {
+            let topic = &*all.topics;
+            match topic.err {
+                sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => TopicInfo::Partitions(topic.partition_cnt),
+                sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART => TopicInfo::Missing,
+                other => TopicInfo::Refused(name_of(other)),
+            }
+        };
+        sys::rd_kafka_metadata_destroy(metadata);
+        info
+    };
+    Ok(info)
 }

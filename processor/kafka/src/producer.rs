@@ -9,13 +9,15 @@
 use crate::batch::Header;
 use crate::client::{Client, Queue, on_error};
 use crate::consumer::List;
-use crate::error::{ClientError, Fate, ProduceError, TxnError, check, name_of, text_of};
+use crate::doubt::Doubt;
+use crate::error::{ClientError, Fate, ProduceError, TxnError, check, classify, text_of};
 use crate::group::GroupMetadata;
+use crate::metadata::{self, TopicInfo};
 use crate::murmur2::partition_for_key;
 use crate::position::PartitionProgress;
 use crate::properties::Properties;
 use rdkafka_sys as sys;
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,7 +60,9 @@ pub struct Producer {
     pump: Option<JoinHandle<()>>,
     shared: Arc<Pumped>,
     message_max_bytes: usize,
-    client: Arc<Client>,
+    client: Client,
+    // After the client, which points at it.
+    doubt: Box<Doubt>,
 }
 
 #[derive(Debug)]
@@ -75,13 +79,17 @@ struct Pumped {
     events: Queue,
     closing: AtomicBool,
     failed: AtomicU64,
-    first_failure: Mutex<Option<(String, String)>>,
+    /// The first delivery that failed since this was last asked for.
+    first_failure: Mutex<Option<TxnError>>,
+    topics: Vec<Arc<str>>,
 }
 
 impl Producer {
     /// Does not talk to a broker. `properties` with a `transactional.id` make it transactional.
     pub fn new(properties: &Properties, topics: &[Arc<str>]) -> Result<Self, ClientError> {
+        let doubt = Box::new(Doubt::default());
         let client = Client::new(sys::rd_kafka_type_t::RD_KAFKA_PRODUCER, properties, |conf| {
+            doubt.watch(conf);
             // Event mode: with no delivery reports at all, flush would look only every 10 ms.
             // SAFETY: a live configuration object.
             unsafe {
@@ -89,14 +97,14 @@ impl Producer {
                 sys::rd_kafka_conf_set_error_cb(conf, Some(on_error));
             }
         })?;
-        let client = Arc::new(client);
-        let topics = topics.iter().map(|name| topic(&client, name)).collect::<Result<_, _>>()?;
+        let handles = topics.iter().map(|name| topic(&client, name)).collect::<Result<_, _>>()?;
         let shared = Arc::new(Pumped {
             // SAFETY: our reference to the main queue of a live client.
             events: Queue::own(unsafe { sys::rd_kafka_queue_get_main(client.raw()) }),
             closing: AtomicBool::new(false),
             failed: AtomicU64::new(0),
             first_failure: Mutex::new(None),
+            topics: topics.to_vec(),
         });
         let pump = {
             let shared = Arc::clone(&shared);
@@ -104,11 +112,12 @@ impl Producer {
         };
         let message_max_bytes = properties.get("message.max.bytes").and_then(|v| v.parse().ok()).unwrap_or(1_000_000);
         Ok(Producer {
-            topics,
+            topics: handles,
             pump: Some(pump.map_err(|e| ClientError::Create { text: e.to_string() })?),
             shared,
             message_max_bytes,
             client,
+            doubt,
         })
     }
 
@@ -121,6 +130,8 @@ impl Producer {
 
     /// Local; tens of microseconds.
     pub fn begin(&self) -> Result<(), TxnError> {
+        // All deliveries of the last transaction are over, or it would not have ended.
+        self.shared.failed.store(0, Ordering::Release);
         // SAFETY: a live handle.
         check("begin_transaction", unsafe { sys::rd_kafka_begin_transaction(self.client.raw()) })
     }
@@ -139,9 +150,25 @@ impl Producer {
         })
     }
 
-    /// Flushes and commits; blocks as long as the transaction may last (librdkafka advises against any other timeout).
+    /// Flushes and commits; blocks as long as the transaction may last (librdkafka advises against any other timeout). A
+    /// delivery that fails ends it early: librdkafka's own flush would wait until its neighbours' time is over, which the
+    /// gap in the sequence keeps from being taken.
     pub fn commit(&self) -> Result<(), TxnError> {
-        // SAFETY: a live handle.
+        // SAFETY: a live handle, here and below.
+        while unsafe { sys::rd_kafka_flush(self.client.raw(), ms(LOOK)) } != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+            if self.shared.failed.load(Ordering::Acquire) > 0 {
+                break;
+            }
+        }
+        if let Some((code, text)) = self.client.fatal_error() {
+            return Err(classify("commit_transaction", code, text, false, false));
+        }
+        if self.shared.failed.load(Ordering::Acquire) > 0
+            && let Some(failed) = self.failed_delivery()
+        {
+            return Err(TxnError { call: "commit_transaction", ..failed });
+        }
+        // SAFETY: as above.
         check("commit_transaction", unsafe { sys::rd_kafka_commit_transaction(self.client.raw(), -1) })
     }
 
@@ -156,16 +183,34 @@ impl Producer {
         // SAFETY: a live handle.
         let code = unsafe { sys::rd_kafka_flush(self.client.raw(), ms(timeout)) };
         let failed = self.shared.failed.swap(0, Ordering::AcqRel);
-        let first = self.shared.first_failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let first = self.failed_delivery();
         if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Err(TxnError::own(Fate::Retry, "flush", &name_of(code), text_of(code)));
+            return Err(TxnError::of_code(Fate::Retry, "flush", code));
         }
         match first {
-            Some((name, text)) if failed > 0 => {
-                Err(TxnError::own(Fate::Abort, "flush", &name, format!("{failed} records were not delivered: {text}")))
+            Some(first) if failed > 0 => {
+                let text = format!("{failed} records were not delivered: {}", first.text);
+                Err(TxnError { call: "flush", text, ..first })
             }
             _ => Ok(()),
         }
+    }
+
+    /// Why the first failed delivery failed since this was last asked; complete once `commit` or `abort` has returned. Says
+    /// more than those: which topic refused what.
+    pub fn failed_delivery(&self) -> Option<TxnError> {
+        self.shared.first_failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// A request of an ended transaction never got its answer: before the next one begins this producer must be replaced,
+    /// else what is still on its way could end that one.
+    pub fn in_doubt(&self) -> bool {
+        self.doubt.exists()
+    }
+
+    /// What the cluster says of the topic with this index now. Blocks up to `timeout`.
+    pub fn topic_info(&self, topic: u32, timeout: Duration) -> Result<TopicInfo, ClientError> {
+        metadata::topic_info(&self.client, &self.shared.topics[topic as usize], timeout)
     }
 
     /// Drops what is queued and forgets failed deliveries; for at-least-once, before a rewind.
@@ -221,7 +266,7 @@ impl Producer {
             "MSG_SIZE_TOO_LARGE" => ProduceError::TooLarge,
             "_UNKNOWN_PARTITION" => ProduceError::NoSuchPartition,
             // Whatever else: this transaction takes no more records, and its abort will tell how bad it is.
-            _ => ProduceError::Txn(TxnError { fate: Fate::Abort, ..error }),
+            _ => ProduceError::Txn(TxnError { fate: Fate::Abort, topic: Some(output.topic), ..error }),
         })
     }
 }
@@ -254,7 +299,7 @@ impl Pumped {
                         if message.is_null() {
                             break;
                         }
-                        self.delivery_failed((*message).err);
+                        self.delivery_failed((*message).err, (*message).rkt);
                     }
                 }
                 sys::rd_kafka_event_destroy(event);
@@ -262,15 +307,27 @@ impl Pumped {
         }
     }
 
-    fn delivery_failed(&self, code: Code) {
-        if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+    fn delivery_failed(&self, code: Code, topic: *mut sys::rd_kafka_topic_t) {
+        // Purged records are the consequence of an abort, never its cause.
+        if matches!(
+            code,
+            Code::RD_KAFKA_RESP_ERR_NO_ERROR
+                | Code::RD_KAFKA_RESP_ERR__PURGE_QUEUE
+                | Code::RD_KAFKA_RESP_ERR__PURGE_INFLIGHT
+        ) {
             return;
         }
+        let mut first = self.first_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| {
+            // SAFETY: the topic of a live message; its name is NUL-terminated.
+            let name = unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(topic)) };
+            let topic = self.topics.iter().position(|t| t.as_bytes() == name.to_bytes()).map(|i| i as u32);
+            let text = format!("topic `{}`: {}", name.to_string_lossy(), text_of(code));
+            TxnError { topic, ..classify("produce", code, text, true, false) }
+        });
+        drop(first);
+        // Last: whoever sees the count finds the reason.
         self.failed.fetch_add(1, Ordering::AcqRel);
-        self.first_failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert_with(|| (name_of(code), text_of(code)));
     }
 }
 
@@ -295,6 +352,8 @@ fn topic(client: &Client, name: &str) -> Result<Topic, ClientError> {
     Ok(Topic(raw))
 }
 
+/// How often a flush looks whether it is still worth waiting for.
+const LOOK: Duration = Duration::from_millis(50);
 const UNASSIGNED: i32 = -1;
 /// In the opaque of a record: the partition goes by the input's even when there is a key.
 const BY_INPUT: usize = 1 << 32;

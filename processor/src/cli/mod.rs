@@ -23,6 +23,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 pub use exit::Exit;
 
 use crate::config::{self, ConfigErrors, Loaded, Paint, Sources};
+use crate::control::{Genuine, Parts};
 
 /// Exactly-once stream processor for Kafka with sandboxed WebAssembly transforms.
 #[derive(Debug, Parser)]
@@ -107,6 +108,11 @@ enum Output {
 
 /// The whole program: parses, does, prints, and says how it ended.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    main_with(arguments, &Genuine)
+}
+
+/// The same, with workers of other parts.
+pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: &impl Parts) -> Exit {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(why) => {
@@ -122,7 +128,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             let _ = Cli::command().print_help();
             Exit::Usage
         }
-        None | Some(Command::Run) => start(&global),
+        None | Some(Command::Run) => start(&global, parts),
         Some(Command::Validate(arguments)) => validate::validate(&global, &arguments),
         Some(Command::Config(command)) => config_cmd::config(&global, &command),
         Some(Command::Offsets(command)) => offsets::offsets(&global, &command),
@@ -130,11 +136,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     }
 }
 
-fn start(global: &Global) -> Exit {
+fn start(global: &Global, parts: &impl Parts) -> Exit {
     match global.load(true) {
         Ok(loaded) => {
             logging::init(global);
-            run::run(global, &loaded)
+            run::run(global, &loaded, parts)
         }
         Err(errors) => global.refuse(&errors),
     }

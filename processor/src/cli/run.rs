@@ -2,12 +2,12 @@
 
 use super::{Exit, Global};
 use crate::config::{ConfigError, ConfigErrors, Loaded};
-use crate::control::{self, Ended};
+use crate::control::{self, Ended, Parts};
 use crate::dataplane::worker::WorkerError;
 
 /// Processes records until told to stop, or until it cannot go on.
-pub(super) fn run(global: &Global, loaded: &Loaded) -> Exit {
-    match control::run(loaded) {
+pub(super) fn run(global: &Global, loaded: &Loaded, parts: &impl Parts) -> Exit {
+    match control::run(loaded, parts) {
         Ended::Drained => Exit::Ok,
         Ended::Refused(errors) => global.refuse(&ConfigErrors(errors)),
         // The log has told code, cause and advice.
@@ -26,14 +26,14 @@ pub(super) fn check_environment(loaded: &Loaded) -> Vec<ConfigError> {
 
 fn exit(error: &WorkerError) -> Exit {
     match error {
-        WorkerError::Policy { .. } | WorkerError::DeadLetter { .. } => Exit::Failed,
+        WorkerError::Policy { .. } | WorkerError::DeadLetter { .. } | WorkerError::Refused { .. } => Exit::Failed,
         WorkerError::Lane(_) => Exit::Auth,
         WorkerError::IdentityClash(_) => Exit::Config,
         WorkerError::Instance { .. } => Exit::Internal,
         WorkerError::Consumer(_)
         | WorkerError::Seek(_)
         | WorkerError::KeepsFailing { .. }
-        | WorkerError::Stuck { .. }
+        | WorkerError::Stuck(_)
         | WorkerError::Drain { .. }
         | WorkerError::Aborted => Exit::Temporary,
     }

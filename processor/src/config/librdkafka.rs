@@ -50,13 +50,17 @@ pub fn owned_property(name: &str) -> Option<&'static str> {
         "bootstrap.servers" | "metadata.broker.list" => "use `kafka.bootstrap_servers`",
         "group.id" => "the consumer group is the application: use `application`",
         "client.id" => "clients are named after `application` and `instance`, so that brokers' logs can be read",
-        "group.instance.id" => "static membership is not supported; the identity of a process is `instance`",
+        "group.instance.id" => "use `kafka.static_membership`; the identity of a process is `instance`",
         "transactional.id" => {
             "transactional ids are made of `application` and `instance`, so that a restart aborts what its \
              predecessor left open"
         }
         "transaction.timeout.ms" => "use `kafka.transaction_timeout`",
         "session.timeout.ms" => "use `kafka.session_timeout`",
+        "heartbeat.interval.ms" => "it follows `kafka.session_timeout`: a quarter of it, at most 3s",
+        "message.timeout.ms" | "delivery.timeout.ms" => {
+            "it follows `kafka.transaction_timeout`: a record must fail before its transaction does"
+        }
         "enable.idempotence" | "acks" | "request.required.acks" | "enable.gapless.guarantee" => {
             "Pelton's guarantee needs idempotent producers with all acknowledgements: see `delivery.guarantee`"
         }
@@ -78,9 +82,8 @@ pub fn owned_property(name: &str) -> Option<&'static str> {
         }
         "auto.offset.reset" => "where to begin is a matter of the topic: use `transforms.<name>.input.start`",
         "isolation.level" => "inputs are always read with `read_committed`: else aborted records would be processed",
-        "partition.assignment.strategy" | "group.protocol" | "group.remote.assignor" | "group.protocol.type" => {
-            "Pelton's way of giving partitions up relies on cooperative assignment: there is nothing to set"
-        }
+        "partition.assignment.strategy" => "use `kafka.assignment`",
+        "group.protocol" | "group.remote.assignor" | "group.protocol.type" => "use `kafka.group_protocol`",
         "enable.partition.eof" => "Pelton reads without end: there is nothing to set",
         "allow.auto.create.topics" => "topics are never made by reading a misspelt name: create them beforehand",
         "partitioner" | "sticky.partitioning.linger.ms" => {

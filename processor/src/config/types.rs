@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use admin::{Admin, CacheDir, Listen, Observe, Workers};
 pub use delivery::{Delivery, Guarantee, Latency};
 pub use instance::{Identity, Instance};
-pub use kafka::{BootstrapServers, ClientProperties, Kafka, TRANSACTION_TIMEOUT_RANDOM};
+pub use kafka::{Assignment, BootstrapServers, ClientProperties, GroupProtocol, Kafka, TRANSACTION_TIMEOUT_RANDOM};
 pub use names::{Application, EnvironmentName, GuestPath, InstanceName, Sha256, Topic, TransformName};
 pub(crate) use secret::HIDDEN;
 pub use secret::{RevealError, Secret};

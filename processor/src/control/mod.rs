@@ -5,4 +5,4 @@ pub mod prepare;
 pub mod supervisor;
 
 pub use prepare::check_environment;
-pub use supervisor::{Ended, run};
+pub use supervisor::{Ended, Genuine, Parts, run};

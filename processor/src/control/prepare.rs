@@ -2,7 +2,7 @@
 //! asked what it thinks of the properties. Everything that is wrong is found in one go, before the first record.
 
 use crate::config::{Code, Config, ConfigError, Guarantee, Latency, Loaded, Millis, Start, Then, Transform};
-use crate::dataplane::kafka::Identity;
+use crate::dataplane::kafka::{Identity, Membership};
 use crate::dataplane::plan::{DeliveryPlan, OnError, OutputTopic, Plan, TransformPlan};
 use pelton_kafka::{ClientError, Cluster, Properties, TopicInfo};
 use pelton_sandbox::{Ceiling, Digest, Engine, EngineConfig, Generation, Limits, Module, Spec};
@@ -34,7 +34,7 @@ pub struct Prepared {
     pub plan: Arc<Plan>,
     pub identity: Identity,
     pub latency: Latency,
-    pub session_timeout: Duration,
+    pub membership: Membership,
     pub consumer: Properties,
     pub producer: Properties,
     /// Where the admin server listens, if at all.
@@ -93,7 +93,12 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
         plan: Arc::new(plan),
         identity,
         latency: config.delivery.latency,
-        session_timeout: config.kafka.session_timeout.duration(),
+        membership: Membership {
+            session_timeout: config.kafka.session_timeout.duration(),
+            protocol: config.kafka.group_protocol,
+            assignment: config.kafka.assignment,
+            static_membership: config.kafka.static_membership,
+        },
         consumer,
         producer,
         admin: config.admin.listen(),
@@ -362,6 +367,7 @@ fn delivery(config: &Config) -> DeliveryPlan {
         max_records: delivery.max_transaction_records,
         max_bytes: delivery.max_transaction_bytes.get(),
         transaction_timeout: config.kafka.transaction_timeout.duration(),
+        renew_in_doubt: config.delivery.renew_in_doubt,
         drain_limit: config.drain_limit.duration(),
     }
 }

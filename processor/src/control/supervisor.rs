@@ -6,14 +6,16 @@
 use super::prepare::{Prepared, prepare, workers};
 use crate::admin::{self, Health};
 use crate::config::{ConfigError, Loaded};
-use crate::dataplane::committer::KafkaSink;
 use crate::dataplane::counters::{Counters, Totals};
+use crate::dataplane::isolation::Refusal;
 use crate::dataplane::kafka::{KafkaProgress, KafkaSource, consumer_properties, producer_properties};
 use crate::dataplane::lanes::Lanes;
 use crate::dataplane::pace::BatchSize;
+use crate::dataplane::ports::{Sink, Source};
 use crate::dataplane::process::Processor;
+use crate::dataplane::sink::{KafkaSink, LaneParts};
 use crate::dataplane::worker::{Order, Orders, Worker, WorkerError};
-use pelton_kafka::{Batch, Consumer, Wake};
+use pelton_kafka::{Batch, Consumer, GroupMetadata, Wake};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,6 +39,32 @@ pub enum Ended {
     Broken(String),
 }
 
+/// What the workers' ports are made of: [`Genuine`], but for a test that breaks a promise on purpose to see that its
+/// verifier notices (I12).
+pub trait Parts {
+    type Source: Source + Send + 'static;
+    type Sink: Sink<Fence = GroupMetadata> + Send + 'static;
+    fn source(&self, source: KafkaSource) -> Self::Source;
+    fn sink(&self, sink: KafkaSink, consumer: &Arc<Consumer>) -> Self::Sink;
+}
+
+/// The ports over Kafka as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Genuine;
+
+impl Parts for Genuine {
+    type Source = KafkaSource;
+    type Sink = KafkaSink;
+
+    fn source(&self, source: KafkaSource) -> KafkaSource {
+        source
+    }
+
+    fn sink(&self, sink: KafkaSink, _: &Arc<Consumer>) -> KafkaSink {
+        sink
+    }
+}
+
 struct Running {
     wake: Arc<Wake>,
     counters: Arc<Counters>,
@@ -46,7 +74,7 @@ struct Running {
 type Verdict = Result<(), WorkerError>;
 
 /// Runs the application until it is told to stop or cannot go on. Blocks.
-pub fn run(loaded: &Loaded) -> Ended {
+pub fn run(loaded: &Loaded, parts: &impl Parts) -> Ended {
     let runtime = match Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Ended::Broken(format!("no runtime: {error}")),
@@ -75,18 +103,18 @@ pub fn run(loaded: &Loaded) -> Ended {
             "transform is ready"
         );
     }
-    let ended = runtime.block_on(supervise(&prepared, count));
+    let ended = runtime.block_on(supervise(&prepared, parts, count));
     // Threads that hang in a call of librdkafka must not keep the process.
     runtime.shutdown_background();
     ended
 }
 
-async fn supervise(prepared: &Prepared, count: usize) -> Ended {
+async fn supervise(prepared: &Prepared, parts: &impl Parts, count: usize) -> Ended {
     let orders = Arc::new(Orders::default());
     let (report, mut reports) = unbounded_channel();
     let mut running = Vec::new();
     for index in 0..count {
-        match start(prepared, index, &orders, &report) {
+        match start(prepared, parts, index, &orders, &report) {
             Ok(worker) => running.push(worker),
             Err(error) => {
                 order(&orders, &running, Order::Abort);
@@ -121,6 +149,8 @@ async fn supervise(prepared: &Prepared, count: usize) -> Ended {
         records_out = totals.records_out,
         committed = totals.committed,
         rolled_back = totals.rolled_back,
+        renewed = totals.renewed,
+        abandoned = totals.abandoned,
         "stopped"
     );
     ended
@@ -143,7 +173,7 @@ async fn until_all_end(
     tracing::info!("running");
     let mut ended = Ended::Drained;
     let mut left = running.len();
-    // Workers keep their own limits; this is for one that cannot.
+    // Workers keep within the limit by themselves; this is for one that cannot, whatever it is stuck in.
     let mut give_up_at = None;
     loop {
         let give_up = async {
@@ -180,7 +210,7 @@ async fn until_all_end(
             }
         }
         if give_up_at.is_none() && orders.get() != Order::Run {
-            give_up_at = Some(tokio::time::Instant::now() + drain_limit + Duration::from_secs(15));
+            give_up_at = Some(tokio::time::Instant::now() + drain_limit);
         }
         if orders.get() == Order::Abort {
             give_up_at = give_up_at.map(|at| at.min(tokio::time::Instant::now() + Duration::from_secs(8)));
@@ -220,6 +250,7 @@ impl Signals {
 /// One worker: its group member, its lanes, its thread.
 fn start(
     prepared: &Prepared,
+    parts: &impl Parts,
     index: usize,
     orders: &Arc<Orders>,
     report: &UnboundedSender<Verdict>,
@@ -228,17 +259,25 @@ fn start(
     let latency = prepared.latency;
     let wake = Arc::new(Wake::new()?);
     let counters = Arc::new(Counters::default());
-    let properties = consumer_properties(identity, index, latency, prepared.session_timeout, &prepared.consumer);
+    let properties = consumer_properties(identity, index, latency, &prepared.membership, &prepared.consumer);
     let consumer = Arc::new(Consumer::new(&properties, &plan.inputs, LANES, &wake)?);
     let sinks = (0..LANES)
         .map(|lane| {
             let properties = producer_properties(identity, index, lane, latency, &plan.delivery, &prepared.producer);
-            let name = format!("commit-{index}-{lane}");
-            KafkaSink::new(&name, properties, plan, &consumer, orders, &wake)
+            let lane = LaneParts {
+                name: format!("commit-{index}-{lane}"),
+                properties,
+                plan: Arc::clone(plan),
+                consumer: Arc::clone(&consumer),
+                orders: Arc::clone(orders),
+                counters: Arc::clone(&counters),
+                wake: Arc::clone(&wake),
+            };
+            Ok(parts.sink(KafkaSink::new(lane)?, &consumer))
         })
-        .collect::<io::Result<Vec<KafkaSink>>>()?;
+        .collect::<io::Result<Vec<_>>>()?;
     let lanes = Lanes::new(sinks, KafkaProgress(Arc::clone(&consumer)), Arc::clone(plan), Arc::clone(&counters));
-    let source = KafkaSource { consumer, wake: Arc::clone(&wake) };
+    let source = parts.source(KafkaSource { consumer, wake: Arc::clone(&wake) });
     let (plan, orders, report, runtime) = (Arc::clone(plan), Arc::clone(orders), report.clone(), Handle::current());
     let running = Running { wake, counters: Arc::clone(&counters) };
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
@@ -248,7 +287,7 @@ fn start(
         let worker = Worker {
             source,
             lanes,
-            process: |batch: &Batch, sink: &mut KafkaSink| processor.run(batch, sink),
+            process: |batch: &Batch, refusal: Option<&Refusal>, sink: &mut _| processor.run(batch, refusal, sink),
             size: BatchSize::new(plan.delivery.commit_interval),
             orders,
             drain_limit: plan.delivery.drain_limit,

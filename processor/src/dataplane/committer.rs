@@ -1,287 +1,235 @@
-//! A lane over Kafka: the producer that the worker writes to, and the thread that makes the calls which may block on a
-//! broker: taking over the identity, sealing, aborting, and replacing the producer when it is fenced or in doubt.
+//! The thread that ends one lane's transactions: it makes the calls which may block on a broker (taking over the identity,
+//! sending positions, committing, aborting, replacing the producer) and reports what became of each job.
 //!
-//! The worker never waits for these calls; it gets one [`Report`] for each job. A lost transaction is mended here to the
-//! end, committed positions looked up included, so that the worker only has to read again from there.
+//! A lost transaction is mended here to the end, committed positions looked up included, so that the worker only has to
+//! read again from there. Every call goes through [`Link::call`], where the worker can see how long it takes.
 
-use super::plan::{OutputTopic, Plan};
-use super::ports::{Refused, Report, Sink};
-use super::worker::{Order, Orders};
+use super::plan::DeliveryPlan;
+use super::ports::Report;
+use super::sink::{LaneParts, Link, lock};
+use super::worker::Order;
 use pelton_kafka::{
-    Consumer, Fate, GroupMetadata, Output, PartitionProgress, Partitioning, Position, ProduceError, Producer,
-    Properties, TopicPartition, TxnError, Wake,
+    Blame, Fate, GroupMetadata, PartitionProgress, Position, Producer, TopicInfo, TopicPartition, TxnError,
 };
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 /// How long one try of a call may take before we look whether it is still wanted.
 const TRY: Duration = Duration::from_secs(5);
 /// Between two tries of a call that failed at once.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often a missing output topic is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// The worker's end of a lane.
-#[derive(Debug)]
-pub struct KafkaSink {
-    /// Replaced by the committer; taken over at each `begin`.
-    producer: Option<Arc<Producer>>,
-    current: Arc<Mutex<Option<Arc<Producer>>>>,
-    jobs: Option<Sender<Job>>,
-    reports: Receiver<Report>,
-    thread: Option<JoinHandle<()>>,
-    topics: Vec<OutputTopic>,
-    orders: Arc<Orders>,
-    transactional: bool,
-    patience: Duration,
-    /// Nobody notifies it: it bounds the waits for room in the queue.
-    pause: Wake,
-}
-
-enum Job {
-    Commit { progress: Vec<PartitionProgress>, fence: GroupMetadata },
-    Abort { partitions: Vec<TopicPartition>, cause: TxnError },
+pub(super) enum Job {
+    /// Take over the identity.
+    TakeOver,
+    Commit {
+        progress: Vec<PartitionProgress>,
+        fence: GroupMetadata,
+    },
+    Abort {
+        partitions: Vec<TopicPartition>,
+        cause: TxnError,
+    },
+    /// Take over the identity from a committer that was left behind in the middle of `partitions`' transaction.
+    Recover {
+        partitions: Vec<TopicPartition>,
+        cause: TxnError,
+    },
 }
 
 /// The committer thread's state.
-struct Committer {
-    properties: Properties,
-    topics: Vec<Arc<str>>,
-    transactional: bool,
-    /// How long a call is repeated before the producer is given up.
-    patience: Duration,
-    consumer: Arc<Consumer>,
-    orders: Arc<Orders>,
+pub(super) struct Committer {
+    parts: LaneParts,
+    link: Arc<Link>,
     producer: Option<Arc<Producer>>,
-    current: Arc<Mutex<Option<Arc<Producer>>>>,
+    looked: Instant,
 }
 
-impl KafkaSink {
-    /// Starts the lane's thread, which at once takes over the lane's identity and reports [`Report::Ready`].
-    pub fn new(
-        name: &str,
-        properties: Properties,
-        plan: &Plan,
-        consumer: &Arc<Consumer>,
-        orders: &Arc<Orders>,
-        wake: &Arc<Wake>,
-    ) -> std::io::Result<Self> {
-        let (jobs, job_queue) = channel();
-        let (report, reports) = channel();
-        let current = Arc::new(Mutex::new(None));
-        let committer = Committer {
-            properties,
-            topics: plan.outputs.iter().map(|topic| Arc::clone(&topic.name)).collect(),
-            transactional: plan.delivery.exactly_once,
-            patience: plan.delivery.transaction_timeout,
-            consumer: Arc::clone(consumer),
-            orders: Arc::clone(orders),
-            producer: None,
-            current: Arc::clone(&current),
-        };
-        let wake = Arc::clone(wake);
-        let thread =
-            std::thread::Builder::new().name(name.into()).spawn(move || committer.run(&job_queue, &report, &wake))?;
-        Ok(KafkaSink {
-            producer: None,
-            current,
-            jobs: Some(jobs),
-            reports,
-            thread: Some(thread),
-            topics: plan.outputs.clone(),
-            orders: Arc::clone(orders),
-            transactional: plan.delivery.exactly_once,
-            patience: plan.delivery.transaction_timeout,
-            pause: Wake::new()?,
-        })
-    }
+/// Not wanted any more: the process is stopping. There is nobody to report to.
+struct GaveUp;
 
-    fn send(&self, job: Job) {
-        // A thread that is gone has reported `Stop` already.
-        if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(job);
-        }
-    }
+type Mended<T> = Result<T, Ending>;
 
-    fn producer(&self) -> Result<&Arc<Producer>, TxnError> {
-        self.producer
-            .as_ref()
-            .ok_or_else(|| TxnError::own(Fate::Abort, "produce", "NO_PRODUCER", "no open transaction"))
-    }
-}
-
-impl Sink for KafkaSink {
-    type Fence = GroupMetadata;
-
-    fn begin(&mut self) -> Result<(), TxnError> {
-        self.producer = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if self.transactional { self.producer()?.begin() } else { Ok(()) }
-    }
-
-    fn check(&self, output: &Output<'_>) -> Result<(), Refused> {
-        if let Partitioning::Fixed(partition) = output.partitioning
-            && !(0..self.topics[output.topic as usize].partitions).contains(&partition)
-        {
-            return Err(Refused::NoSuchPartition);
-        }
-        match &self.producer {
-            Some(producer) if !producer.fits(output) => Err(Refused::TooLarge),
-            _ => Ok(()),
-        }
-    }
-
-    fn produce(&mut self, output: &Output<'_>) -> Result<(), ProduceError> {
-        let producer = self.producer().map_err(ProduceError::Txn)?;
-        let mut deadline = None;
-        loop {
-            match producer.produce(output) {
-                Err(ProduceError::Full) => {
-                    let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.patience);
-                    if Instant::now() >= deadline || self.orders.get() == Order::Abort {
-                        let text = "the brokers took nothing for as long as a transaction may last";
-                        return Err(ProduceError::Txn(TxnError::own(Fate::Abort, "produce", "QUEUE_FULL", text)));
-                    }
-                    self.pause.wait(Duration::from_millis(2));
-                }
-                other => return other,
-            }
-        }
-    }
-
-    fn seal(&mut self, progress: Vec<PartitionProgress>, fence: GroupMetadata) {
-        self.producer = None;
-        self.send(Job::Commit { progress, fence });
-    }
-
-    fn abort(&mut self, partitions: Vec<TopicPartition>, cause: TxnError) {
-        self.producer = None;
-        self.send(Job::Abort { partitions, cause });
-    }
-
-    fn report(&mut self, timeout: Duration) -> Option<Report> {
-        match self.reports.recv_timeout(timeout) {
-            Ok(report) => Some(report),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => {
-                Some(Report::Stop(TxnError::own(Fate::Stop, "commit", "THREAD_ENDED", "the committer thread ended")))
-            }
-        }
-    }
-}
-
-impl Drop for KafkaSink {
-    fn drop(&mut self) {
-        self.jobs = None;
-        // A thread that is inside a call has a job that nobody waits for any more: it is left to end by itself.
-        if let Some(thread) = self.thread.take()
-            && thread.is_finished()
-        {
-            let _ = thread.join();
-        }
-    }
+/// Why a job has no result.
+enum Ending {
+    GaveUp(GaveUp),
+    Stop(TxnError),
 }
 
 impl Committer {
-    fn run(mut self, jobs: &Receiver<Job>, reports: &Sender<Report>, wake: &Wake) {
-        let ready = match self.replace_producer() {
-            Ok(()) => Report::Ready,
-            Err(error) => Report::Stop(error),
-        };
-        let mut report = Some(ready);
-        loop {
-            if let Some(report) = report.take() {
-                let stop = matches!(report, Report::Stop(_));
-                let sent = reports.send(report);
-                wake.notify();
-                if stop || sent.is_err() {
-                    return;
-                }
+    pub fn new(parts: LaneParts, link: Arc<Link>) -> Self {
+        Committer { parts, link, producer: None, looked: Instant::now() }
+    }
+
+    pub fn run(mut self, jobs: &Receiver<Job>, reports: &Sender<Report>) {
+        while let Ok(job) = jobs.recv() {
+            let report = match self.work(job) {
+                Ok(report) => report,
+                Err(Ending::Stop(error)) => Report::Stop(error),
+                // What is open is ended by the next start of this instance.
+                Err(Ending::GaveUp(GaveUp)) => continue,
+            };
+            let ends = matches!(report, Report::Stop(_));
+            let renew = matches!(report, Report::Committed { ready: false });
+            let sent = reports.send(report);
+            self.parts.wake.notify();
+            if ends || sent.is_err() {
+                break;
             }
-            let Ok(job) = jobs.recv() else { return };
-            report = Some(match job {
-                Job::Commit { progress, fence } => self.commit(&progress, &fence),
-                Job::Abort { partitions, cause } => self.roll_back(partitions, cause),
-            });
+            if renew {
+                tracing::info!("a request of a committed transaction was never answered: renewing the producer");
+                let report = match self.replace_producer() {
+                    Ok(()) => Report::Ready,
+                    Err(Ending::Stop(error)) => Report::Stop(error),
+                    Err(Ending::GaveUp(GaveUp)) => continue,
+                };
+                let _ = reports.send(report);
+                self.parts.wake.notify();
+            }
+            self.look_for_missing_topics();
+        }
+        if self.link.is_abandoned() {
+            // The call has returned after all.
+            drop(self.producer.take());
+            self.parts.counters.left_behind.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
+    fn work(&mut self, job: Job) -> Mended<Report> {
+        match job {
+            Job::TakeOver => self.replace_producer().map(|()| Report::Ready),
+            Job::Commit { progress, fence } => self.commit(&progress, &fence),
+            Job::Abort { partitions, cause } => self.roll_back(partitions, cause),
+            Job::Recover { partitions, .. } if partitions.is_empty() => self.replace_producer().map(|()| Report::Ready),
+            Job::Recover { partitions, cause } => self.roll_back(partitions, cause),
+        }
+    }
+
+    fn delivery(&self) -> &DeliveryPlan {
+        &self.parts.plan.delivery
+    }
+
     /// Outputs and positions in one transaction; without transactions outputs first, then positions.
-    fn commit(&mut self, progress: &[PartitionProgress], fence: &GroupMetadata) -> Report {
-        let Some(producer) = self.producer.clone() else { return Report::Stop(no_producer()) };
-        let result = if self.transactional {
-            self.insist(|| producer.send_offsets(progress, fence, TRY)).and_then(|()| self.insist(|| producer.commit()))
+    fn commit(&mut self, progress: &[PartitionProgress], fence: &GroupMetadata) -> Mended<Report> {
+        let Some(producer) = self.producer.clone() else { return Err(Ending::Stop(no_producer())) };
+        let timeout = self.delivery().transaction_timeout;
+        let result = if self.delivery().exactly_once {
+            self.insist("send_offsets", TRY, || producer.send_offsets(progress, fence, TRY))
+                .and_then(|()| self.insist("commit", timeout, || producer.commit()))
         } else {
-            self.insist(|| producer.flush(TRY)).and_then(|()| {
-                let failed =
-                    |e: pelton_kafka::ClientError| TxnError::own(Fate::Abort, "commit", "COMMIT", e.to_string());
-                self.consumer.commit(progress).map_err(failed)
-            })
+            self.insist("flush", TRY, || producer.flush(TRY))
+                .and_then(|()| self.link.call("commit", timeout, || self.parts.consumer.commit(progress)))
         };
-        drop(producer);
         match result {
-            Ok(()) => Report::Committed,
+            Ok(()) => Ok(Report::Committed { ready: !self.in_doubt(&producer) }),
             Err(cause) => self.roll_back(progress.iter().map(|p| p.partition.clone()).collect(), cause),
         }
     }
 
+    fn in_doubt(&self, producer: &Producer) -> bool {
+        self.delivery().exactly_once && self.delivery().renew_in_doubt && producer.in_doubt()
+    }
+
     /// Ends the transaction without effect, by an abort or by a new producer of the same identity; then asks where the
     /// group stands, which waits for whatever of ours is still undecided.
-    fn roll_back(&mut self, partitions: Vec<TopicPartition>, cause: TxnError) -> Report {
-        let ended = match (cause.fate, self.producer.clone()) {
-            (Fate::Stop, _) => return Report::Stop(cause),
-            (Fate::Abort, Some(producer)) if self.transactional => self.insist(|| producer.abort()),
-            (Fate::Abort, Some(producer)) => {
-                producer.purge();
-                Ok(())
-            }
-            _ => Err(cause.clone()),
-        };
-        if ended.is_err()
-            && let Err(error) = self.replace_producer()
-        {
-            return Report::Stop(error);
+    fn roll_back(&mut self, partitions: Vec<TopicPartition>, cause: TxnError) -> Mended<Report> {
+        if cause.fate == Fate::Stop {
+            return Err(Ending::Stop(cause));
         }
-        let committed = self.insist(|| {
-            let failed =
-                |e: pelton_kafka::ClientError| TxnError::own(Fate::Retry, "committed", "COMMITTED", e.to_string());
-            self.consumer.committed(&partitions, TRY).map_err(failed)
-        });
-        match committed {
-            Ok(positions) => Report::RolledBack { cause, committed: pair(partitions, positions) },
-            Err(error) => Report::Stop(TxnError { fate: Fate::Stop, ..error }),
+        let timeout = self.delivery().transaction_timeout;
+        let producer = self.producer.clone();
+        let failed_delivery = || producer.as_ref().and_then(|p| p.failed_delivery());
+        let failed = failed_delivery();
+        // After a refused record an abort would wait for its neighbours, which the gap in the sequence keeps from being
+        // taken until their time is over, and the next transaction would fail too. A new producer does neither.
+        let refused = |error: &TxnError| error.blame == Blame::Record;
+        let ended = match (cause.fate, &producer) {
+            _ if refused(&cause) || failed.as_ref().is_some_and(refused) => false,
+            (Fate::Abort, Some(producer)) if self.delivery().exactly_once => {
+                self.insist("abort", timeout, || producer.abort()).is_ok()
+            }
+            (Fate::Abort, Some(producer)) => {
+                let purge = || {
+                    producer.purge();
+                    Ok(())
+                };
+                self.link.call("purge", TRY, purge).is_ok()
+            }
+            _ => false,
+        };
+        // By now all deliveries are reported: one that failed tells more than the call that failed for it.
+        let mut cause = match failed.or_else(failed_delivery) {
+            Some(failed) if !matches!(cause.blame, Blame::Identity | Blame::Membership) => {
+                TxnError { fate: cause.fate, ..failed }
+            }
+            _ => cause,
+        };
+        if !ended || producer.as_ref().is_none_or(|p| refused(&cause) || self.in_doubt(p)) {
+            drop(producer);
+            self.replace_producer()?;
+        }
+        self.blame_missing_topic(&mut cause);
+        let committed = self.committed(&partitions)?;
+        Ok(Report::RolledBack { cause, committed: partitions.into_iter().zip(committed).collect() })
+    }
+
+    /// Where the group stands. However long no broker answers: nothing can go on without it.
+    fn committed(&self, partitions: &[TopicPartition]) -> Mended<Vec<Option<Position>>> {
+        loop {
+            match self.insist("committed", TRY, || self.parts.consumer.committed(partitions, TRY)) {
+                Ok(positions) => return Ok(positions),
+                Err(error) if error.fate == Fate::Stop => return Err(Ending::Stop(error)),
+                Err(_) if self.unwanted() => return Err(Ending::GaveUp(GaveUp)),
+                Err(error) => tracing::warn!(%error, "cannot look up the committed positions yet; trying again"),
+            }
         }
     }
 
     /// A new producer of the same identity: fences the old one and ends what it left open. Repeats until it succeeds, is
     /// not wanted any more, or can never succeed.
-    fn replace_producer(&mut self) -> Result<(), TxnError> {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    fn replace_producer(&mut self) -> Mended<()> {
+        *lock(&self.link.current) = None;
         self.producer = None;
         loop {
-            let made = Producer::new(&self.properties, &self.topics)
-                .map_err(|e| TxnError::own(Fate::Stop, "create", "CREATE", e.to_string()))?;
-            let result = if self.transactional { self.insist(|| made.init(TRY)) } else { Ok(()) };
+            let made = Producer::new(&self.parts.properties, &self.topics()).map_err(|e| {
+                Ending::Stop(TxnError::own(Fate::Stop, Blame::Other, "create", "CREATE", e.to_string()))
+            })?;
+            let result = if self.delivery().exactly_once {
+                self.insist("init_transactions", TRY, || made.init(TRY))
+            } else {
+                Ok(())
+            };
             match result {
                 Ok(()) => {
                     let made = Arc::new(made);
-                    *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&made));
+                    *lock(&self.link.current) = Some(Arc::clone(&made));
                     self.producer = Some(made);
                     return Ok(());
                 }
-                Err(error) if error.fate == Fate::Stop || self.orders.get() != Order::Run => return Err(error),
+                Err(error) if error.fate == Fate::Stop => return Err(Ending::Stop(error)),
+                Err(_) if self.unwanted() => return Err(Ending::GaveUp(GaveUp)),
                 Err(error) => tracing::warn!(%error, "cannot take over the transactional id yet; trying again"),
             }
         }
     }
 
-    /// The same call again while it says so, as long as a transaction may last.
-    fn insist<T>(&self, call: impl Fn() -> Result<T, TxnError>) -> Result<T, TxnError> {
-        let deadline = Instant::now() + self.patience;
+    /// The same call again while it says so, as long as a transaction may last. `bound`: of one call.
+    fn insist<T>(
+        &self,
+        name: &'static str,
+        bound: Duration,
+        call: impl Fn() -> Result<T, TxnError>,
+    ) -> Result<T, TxnError> {
+        let deadline = Instant::now() + self.delivery().transaction_timeout;
         loop {
             let started = Instant::now();
-            match call() {
+            match self.link.call(name, bound, &call) {
                 Err(error) if error.fate == Fate::Retry => {
-                    if Instant::now() >= deadline || self.orders.get() == Order::Abort {
+                    if Instant::now() >= deadline || self.parts.orders.get() == Order::Abort {
                         return Err(TxnError { fate: Fate::Replace, ..error });
                     }
                     tracing::debug!(%error, "once more");
@@ -293,12 +241,42 @@ impl Committer {
             }
         }
     }
-}
 
-fn pair(partitions: Vec<TopicPartition>, positions: Vec<Option<Position>>) -> Vec<(TopicPartition, Option<Position>)> {
-    partitions.into_iter().zip(positions).collect()
+    fn unwanted(&self) -> bool {
+        self.parts.orders.get() != Order::Run || self.link.is_abandoned()
+    }
+
+    fn topics(&self) -> Vec<Arc<str>> {
+        self.parts.plan.outputs.iter().map(|topic| Arc::clone(&topic.name)).collect()
+    }
+
+    /// A topic that is gone looks like a broker that does not answer: records for it wait until their time is over. The
+    /// cluster knows better; from then on its records are refused before they are produced.
+    fn blame_missing_topic(&self, cause: &mut TxnError) {
+        let (Some(topic), Some(producer)) = (cause.topic, &self.producer) else { return };
+        if matches!(producer.topic_info(topic, TRY), Ok(TopicInfo::Missing)) {
+            self.link.set_gone(topic, true);
+            cause.blame = Blame::Record;
+            tracing::error!(topic = %self.parts.plan.outputs[topic as usize].name, "an output topic does not exist any more");
+        }
+    }
+
+    fn look_for_missing_topics(&mut self) {
+        let gone = self.link.gone();
+        if gone.is_empty() || self.looked.elapsed() < LOOK_AGAIN {
+            return;
+        }
+        self.looked = Instant::now();
+        let Some(producer) = &self.producer else { return };
+        for topic in gone {
+            if matches!(producer.topic_info(topic, TRY), Ok(TopicInfo::Partitions(_))) {
+                self.link.set_gone(topic, false);
+                tracing::info!(topic = %self.parts.plan.outputs[topic as usize].name, "an output topic is back");
+            }
+        }
+    }
 }
 
 fn no_producer() -> TxnError {
-    TxnError::own(Fate::Stop, "commit", "NO_PRODUCER", "there is no producer")
+    TxnError::own(Fate::Stop, Blame::Other, "commit", "NO_PRODUCER", "there is no producer")
 }

@@ -11,6 +11,8 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: Counter,)*
             /// How the worker stands, for readiness.
             pub status: Status,
+            /// Calls that were left behind and have not returned since; by the committers too.
+            pub left_behind: AtomicU64,
         }
 
         /// A reading of [`Counters`], or the sum of several.
@@ -47,6 +49,10 @@ counters! {
     /// Transactions by result.
     committed,
     rolled_back,
+    /// Producers replaced because a request of a committed transaction was never answered.
+    renewed,
+    /// Transactional calls that did not return and were left behind.
+    abandoned,
 }
 
 /// Added to by one thread, read by any.

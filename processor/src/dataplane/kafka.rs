@@ -3,7 +3,7 @@
 
 use super::plan::DeliveryPlan;
 use super::ports::{Progress, Source};
-use crate::config::Latency;
+use crate::config::{Assignment, GroupProtocol, Latency};
 use pelton_kafka::{
     Batch, Consumer, ConsumerError, GroupMetadata, NotAMember, Position, Properties, RebalanceHandler, TopicPartition,
     TxnError, Wake,
@@ -67,12 +67,21 @@ pub struct Identity {
     pub instance: Arc<str>,
 }
 
+/// How this process's members take part in the group.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    pub session_timeout: Duration,
+    pub protocol: GroupProtocol,
+    pub assignment: Assignment,
+    pub static_membership: bool,
+}
+
 /// Group member `worker`. `user` are the user's properties, checked not to hold ours.
 pub fn consumer_properties(
     id: &Identity,
     worker: usize,
     latency: Latency,
-    session_timeout: Duration,
+    membership: &Membership,
     user: &Properties,
 ) -> Properties {
     let mut p = Properties::new()
@@ -84,11 +93,29 @@ pub fn consumer_properties(
         .with("queued.max.messages.kbytes", "8192")
         .with("retry.backoff.ms", "20");
     user.iter().for_each(|(name, value)| p.set(name, value));
-    p.with("client.id", format!("pelton-{}-{}-{worker}", id.application, id.instance))
-        .with("group.id", id.application.as_ref())
-        .with("session.timeout.ms", session_timeout.as_millis().to_string())
-        // Revocations are incremental, and served by us before partitions move.
-        .with("partition.assignment.strategy", "cooperative-sticky")
+    let name = format!("{}/{}/{worker}", id.application, id.instance);
+    p.set("client.id", format!("pelton-{name}"));
+    if membership.static_membership {
+        // Who comes back under this name within the session timeout gets its partitions without a rebalance.
+        p.set("group.instance.id", &name);
+    }
+    match (membership.protocol, membership.assignment) {
+        // The group's coordinator assigns; timeouts are the broker's.
+        (GroupProtocol::Consumer, _) => p.set("group.protocol", "consumer"),
+        (GroupProtocol::Classic, assignment) => {
+            p.set("session.timeout.ms", membership.session_timeout.as_millis().to_string());
+            // Several in a session, so that a stop of the world is not taken for death.
+            let heartbeat = (membership.session_timeout / 4).min(Duration::from_secs(3));
+            p.set("heartbeat.interval.ms", heartbeat.as_millis().max(1).to_string());
+            let strategy = match assignment {
+                // Revocations are incremental, and served by us before partitions move.
+                Assignment::Cooperative => "cooperative-sticky",
+                Assignment::Eager => "range,roundrobin",
+            };
+            p.set("partition.assignment.strategy", strategy);
+        }
+    }
+    p.with("group.id", id.application.as_ref())
         // Positions are committed with their outputs, or not at all.
         .with("enable.auto.commit", "false")
         .with("enable.auto.offset.store", "false")
@@ -134,7 +161,10 @@ pub fn producer_properties(
         p = p
             // Stable, so that a restart at once ends what its predecessor left open.
             .with("transactional.id", name)
-            .with("transaction.timeout.ms", delivery.transaction_timeout.as_millis().to_string());
+            .with("transaction.timeout.ms", delivery.transaction_timeout.as_millis().to_string())
+            // A record that nobody takes fails before the coordinator gives up its transaction: the error then names the
+            // topic, and the producer lives.
+            .with("message.timeout.ms", (delivery.transaction_timeout.as_millis() * 2 / 3).to_string());
     }
     p
 }
@@ -152,6 +182,7 @@ mod tests {
             max_records: 1,
             max_bytes: 1,
             transaction_timeout: Duration::from_secs(30),
+            renew_in_doubt: true,
             drain_limit: Duration::from_secs(60),
         };
         let properties = producer_properties(&id, 0, 1, Latency::Balanced, &delivery, &Properties::new());
@@ -168,8 +199,36 @@ mod tests {
     fn what_the_loop_relies_on_wins_over_what_the_user_says() {
         let id = Identity { application: "orders".into(), instance: "a".into() };
         let user = Properties::new().with("isolation.level", "read_uncommitted").with("fetch.wait.max.ms", "7");
-        let properties = consumer_properties(&id, 0, Latency::Balanced, Duration::from_secs(10), &user);
+        let properties = consumer_properties(&id, 0, Latency::Balanced, &membership(), &user);
         assert_eq!(properties.get("isolation.level"), Some("read_committed"));
         assert_eq!(properties.get("fetch.wait.max.ms"), Some("7"));
+    }
+
+    fn membership() -> Membership {
+        Membership {
+            session_timeout: Duration::from_secs(10),
+            protocol: GroupProtocol::Classic,
+            assignment: Assignment::Cooperative,
+            static_membership: false,
+        }
+    }
+
+    #[test]
+    fn each_way_of_membership_sets_what_its_protocol_takes() {
+        let id = Identity { application: "orders".into(), instance: "a".into() };
+        let of = |m: &Membership| consumer_properties(&id, 2, Latency::Balanced, m, &Properties::new());
+        let classic = of(&membership());
+        assert_eq!(classic.get("partition.assignment.strategy"), Some("cooperative-sticky"));
+        assert_eq!(classic.get("heartbeat.interval.ms"), Some("2500"));
+        assert_eq!(classic.get("group.instance.id"), None);
+        let eager = of(&Membership { assignment: Assignment::Eager, static_membership: true, ..membership() });
+        assert_eq!(eager.get("partition.assignment.strategy"), Some("range,roundrobin"));
+        assert_eq!(eager.get("group.instance.id"), Some("orders/a/2"));
+        // librdkafka refuses these three together with the new protocol.
+        let new = of(&Membership { protocol: GroupProtocol::Consumer, ..membership() });
+        assert_eq!(new.get("group.protocol"), Some("consumer"));
+        for name in ["session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy"] {
+            assert_eq!(new.get(name), None, "{name}");
+        }
     }
 }

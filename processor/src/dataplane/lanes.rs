@@ -1,36 +1,46 @@
 //! A worker's lanes: the open transactions, what each of them will commit, and the duty to finish before a partition
 //! goes (I6).
 //!
-//! A lane is idle, open or ending:
 //! ```text
-//!          first record                due, revoke, move, stop
-//!   Idle ────────────────► Open(volume, progress) ────────────────► Ending
-//!    ▲                       │ a record could not be produced: abort   │
-//!    └───────────────────────┴──────── report: committed, or rolled back and rewound
+//!              first record            due, revoke, move, stop; a record that could not be produced
+//!   Idle ─────────────────────► Open ──────────────────────────────────────► Ending
+//!    ▲ ▲                                                                        │
+//!    │ └──────── rolled back and rewound, or committed ─────────────────────────┤
+//!    └── ready ── Renewing ◄──── committed, but the producer is in doubt ───────┘
+//!                    ▲ start
 //! ```
-//! While one lane is ending, on its committer's thread, the worker goes on with the other's partitions.
+//! While one lane is ending, on its committer's thread, the worker goes on with the other's partitions. A lane that is
+//! renewing has no open work: nobody waits for it. A committer whose call never returns is left behind, and its lane
+//! recovers with another.
 
 use super::assignment::{Assignment, Move};
 use super::counters::{Counters, WorkerStatus};
+use super::isolation::{Hopeless, Isolation, Refusal};
 use super::pace::{Volume, due_in};
 use super::plan::Plan;
 use super::ports::{Progress, Report, Sink};
 use super::worker::WorkerError;
-use pelton_kafka::{Batch, Fate, PartitionProgress, Position, RebalanceHandler, TopicPartition, TxnError};
+use pelton_kafka::{
+    Batch, Blame, Fate, Offset, PartitionProgress, Position, RebalanceHandler, TopicPartition, TxnError,
+};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Rollbacks in a row, with no commit between, after which a lane gives up.
-const ROLLBACKS_MAX: u32 = 10;
+/// Rollbacks in a row for reasons that waiting does not mend, with no commit between, after which a lane gives up.
+const UNEXPLAINED_MAX: u32 = 10;
 /// Fencings within [`FENCED_WITHIN`] after which the identity is taken to be somebody else's.
-const FENCED_MAX: usize = 5;
+const FENCED_MAX: usize = 3;
 const FENCED_WITHIN: Duration = Duration::from_secs(60);
 /// Rollbacks in a row after which a lane does not count as ready.
 const UNREADY_AFTER: u32 = 3;
 const PUBLISH_EVERY: Duration = Duration::from_millis(500);
 const BACKOFF: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// While the record is looked for that makes transactions fail.
+const BACKOFF_SEARCH: Duration = Duration::from_millis(500);
+/// How often a revocation that waits looks at what it waits for.
+const LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub struct Lanes<K, P> {
@@ -53,7 +63,9 @@ struct Lane<K> {
     sink: K,
     phase: Phase,
     rollbacks: u32,
+    unexplained: u32,
     fenced: VecDeque<Instant>,
+    isolation: Isolation,
     /// After a rollback: not before then.
     resume_at: Option<Instant>,
     /// It has a producer: its identity is taken over.
@@ -62,9 +74,11 @@ struct Lane<K> {
 
 #[derive(Debug)]
 enum Phase {
+    /// No producer yet, or none any more; nothing is open.
+    Renewing,
     Idle,
     Open(Open),
-    Ending,
+    Ending(Ending),
 }
 
 #[derive(Debug)]
@@ -72,6 +86,18 @@ struct Open {
     volume: Volume,
     /// One entry per partition, in the order of first sight.
     progress: Vec<PartitionProgress>,
+    /// The first record, and the only one as long as `volume.records` is 1.
+    first: Option<(TopicPartition, Offset)>,
+}
+
+/// What is remembered of a transaction until its end is known.
+#[derive(Debug)]
+struct Ending {
+    since: Instant,
+    records: u64,
+    progress: Vec<(TopicPartition, Position)>,
+    /// Its record, if there is but one.
+    alone: Option<(TopicPartition, Offset)>,
 }
 
 impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
@@ -80,9 +106,11 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         let assignment = Assignment::new(sinks.len());
         let lane = |sink| Lane {
             sink,
-            phase: Phase::Ending,
+            phase: Phase::Renewing,
             rollbacks: 0,
+            unexplained: 0,
             fenced: VecDeque::new(),
+            isolation: Isolation::default(),
             resume_at: None,
             ready: false,
         };
@@ -120,8 +148,28 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             && match lane.phase {
                 Phase::Idle => lane.resume_at.is_none_or(|at| at <= now),
                 Phase::Open(_) => true,
-                Phase::Ending => false,
+                Phase::Ending(_) | Phase::Renewing => false,
             }
+    }
+
+    /// How many records the lane's transaction may still take.
+    pub fn room(&self, lane: usize) -> usize {
+        let Lane { phase, isolation, .. } = &self.lanes[lane];
+        match phase {
+            Phase::Open(open) => isolation.room(open.volume.records),
+            _ => isolation.room(0),
+        }
+    }
+
+    /// What the only record of `batch` is condemned for, if it is.
+    pub fn verdict(&self, lane: usize, batch: &Batch) -> Option<Refusal> {
+        let isolation = &self.lanes[lane].isolation;
+        if !isolation.is_searching() {
+            return None;
+        }
+        let message = batch.get(0)?;
+        let topic = Arc::clone(&self.plan.inputs[message.topic() as usize].0);
+        isolation.verdict(&TopicPartition { topic, partition: message.partition() }, batch)
     }
 
     /// Leaves out records of partitions that are not this lane's. There should be none: what was fetched ahead goes with a
@@ -154,7 +202,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         let new = !matches!(phase, Phase::Open(_));
         if new {
             let volume = Volume { since: now, last: now, records: 0, bytes: 0 };
-            *phase = Phase::Open(Open { volume, progress: Vec::new() });
+            *phase = Phase::Open(Open { volume, progress: Vec::new(), first: None });
         }
         if let Phase::Open(open) = phase {
             open.volume.last = now;
@@ -171,7 +219,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         let lane_due = |lane: &Lane<K>| match &lane.phase {
             Phase::Open(open) => Some(due_in(&self.plan.delivery, &open.volume, now)),
             Phase::Idle => lane.resume_at.map(|at| at.saturating_duration_since(now)),
-            Phase::Ending => None,
+            Phase::Ending(_) | Phase::Renewing => None,
         };
         self.lanes.iter().filter_map(lane_due).min()
     }
@@ -179,7 +227,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     /// Seals the lane if its transaction is due.
     pub fn seal_if_due(&mut self, lane: usize, now: Instant) {
         if let Phase::Open(open) = &self.lanes[lane].phase
-            && due_in(&self.plan.delivery, &open.volume, now).is_zero()
+            && (due_in(&self.plan.delivery, &open.volume, now).is_zero() || self.room(lane) == 0)
         {
             self.seal(lane);
         }
@@ -200,7 +248,8 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         match self.progress.fence() {
             Ok(fence) => self.lanes[lane].sink.seal(open.progress, fence),
             Err(error) => {
-                let cause = TxnError::own(Fate::Abort, "membership", "NOT_A_MEMBER", error.to_string());
+                let text = error.to_string();
+                let cause = TxnError::own(Fate::Abort, Blame::Membership, "membership", "NOT_A_MEMBER", text);
                 self.lanes[lane].sink.abort(partitions(open.progress), cause);
             }
         }
@@ -212,13 +261,16 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         self.lanes[lane].sink.abort(partitions(open.progress), cause);
     }
 
-    /// Takes the reports that are there.
+    /// Takes the reports that are there; leaves calls behind that do not return.
     pub fn take_reports(&mut self, now: Instant) -> Result<(), WorkerError> {
         for lane in 0..self.lanes.len() {
-            if matches!(self.lanes[lane].phase, Phase::Ending)
-                && let Some(report) = self.lanes[lane].sink.report(Duration::ZERO)
-            {
+            if !matches!(self.lanes[lane].phase, Phase::Ending(_) | Phase::Renewing) {
+                continue;
+            }
+            if let Some(report) = self.lanes[lane].sink.report(Duration::ZERO) {
                 self.take(lane, report, now)?;
+            } else if let Some(cause) = self.lanes[lane].sink.overdue(now) {
+                self.leave_behind(lane, cause)?;
             }
         }
         match self.failure.take() {
@@ -227,8 +279,22 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         }
     }
 
-    pub fn all_idle(&self) -> bool {
-        self.lanes.iter().all(|lane| matches!(lane.phase, Phase::Idle))
+    /// The committer does not come back from a call: another takes its place, and undoes what it was at.
+    fn leave_behind(&mut self, lane: usize, cause: TxnError) -> Result<(), WorkerError> {
+        let state = &mut self.lanes[lane];
+        state.ready = false;
+        let partitions = match &state.phase {
+            Phase::Ending(ending) => ending.progress.iter().map(|(partition, _)| partition.clone()).collect(),
+            _ => Vec::new(),
+        };
+        tracing::error!(lane, error = %cause, code = "kafka.stuck", "a transactional call is left behind");
+        self.counters.abandoned.add(1);
+        if state.sink.abandon(partitions, cause.clone()) { Ok(()) } else { Err(WorkerError::Stuck(cause)) }
+    }
+
+    /// Nothing is open, nothing is being ended.
+    pub fn all_settled(&self) -> bool {
+        self.lanes.iter().all(|lane| matches!(lane.phase, Phase::Idle | Phase::Renewing))
     }
 
     /// Where the worker must seek to before it fetches again.
@@ -242,7 +308,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             return Vec::new();
         }
         self.seal_all();
-        if !self.all_idle() {
+        if !self.all_settled() {
             return Vec::new();
         }
         self.moving = false;
@@ -253,19 +319,30 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
 
     fn take(&mut self, lane: usize, report: Report, now: Instant) -> Result<(), WorkerError> {
         let state = &mut self.lanes[lane];
-        state.phase = Phase::Idle;
+        let ended = match std::mem::replace(&mut state.phase, Phase::Idle) {
+            Phase::Ending(ending) => Some(ending),
+            _ => None,
+        };
         match report {
             Report::Ready => {
                 state.ready = true;
                 Ok(())
             }
-            Report::Committed => {
+            Report::Committed { ready } => {
                 self.counters.committed.add(1);
-                (state.rollbacks, state.resume_at) = (0, None);
+                if !ready {
+                    self.counters.renewed.add(1);
+                    state.phase = Phase::Renewing;
+                }
+                (state.rollbacks, state.unexplained, state.resume_at) = (0, 0, None);
+                if let Some(ended) = ended {
+                    state.isolation.committed(&ended.progress);
+                }
                 Ok(())
             }
             Report::Stop(error) => Err(WorkerError::Lane(error)),
             Report::RolledBack { cause, committed } => {
+                state.ready = true;
                 self.counters.rolled_back.add(1);
                 tracing::warn!(lane, error = %cause, "transaction rolled back; reading again from the committed positions");
                 for (partition, position) in committed {
@@ -273,21 +350,33 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
                         self.seeks.push((partition, at));
                     }
                 }
-                self.lanes[lane].rolled_back(cause, now)
+                self.lanes[lane].rolled_back(cause, ended, self.plan.delivery.transaction_timeout, now)
             }
         }
     }
 
-    /// Waits for the lane's report, at most until a transaction is lost anyway.
+    /// Waits for the lane's report, at most until a transaction is lost anyway: then its offsets belong to a generation
+    /// of the group that is over, and no broker takes them any more.
     fn wait_for(&mut self, lane: usize) -> Result<(), WorkerError> {
-        if !matches!(self.lanes[lane].phase, Phase::Ending) {
-            return Ok(());
+        let deadline = Instant::now() + self.plan.delivery.transaction_timeout;
+        while matches!(self.lanes[lane].phase, Phase::Ending(_)) {
+            if let Some(report) = self.lanes[lane].sink.report(LOOK) {
+                self.take(lane, report, Instant::now())?;
+                continue;
+            }
+            let now = Instant::now();
+            if let Some(cause) = self.lanes[lane].sink.overdue(now) {
+                self.leave_behind(lane, cause)?;
+            }
+            if now >= deadline {
+                tracing::warn!(
+                    lane,
+                    "partitions go while their transaction is undecided: the group's generation fences it"
+                );
+                return Ok(());
+            }
         }
-        let limit = self.plan.delivery.transaction_timeout;
-        match self.lanes[lane].sink.report(limit) {
-            Some(report) => self.take(lane, report, Instant::now()),
-            None => Err(WorkerError::Stuck { limit }),
-        }
+        Ok(())
     }
 }
 
@@ -305,11 +394,15 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> RebalanceHandler for Lanes<K, P> {
         touched.sort_unstable();
         touched.dedup();
         // First of all: nothing may seek to them any more.
-        partitions.iter().for_each(|partition| self.assignment.remove(partition));
+        for partition in partitions {
+            self.assignment.remove(partition);
+            self.lanes.iter_mut().for_each(|lane| lane.isolation.forget(partition));
+        }
         self.seeks.retain(|(partition, _)| !partitions.contains(partition));
         for &lane in &touched {
             if lost {
-                self.abort(lane, TxnError::own(Fate::Abort, "rebalance", "ASSIGNMENT_LOST", "the assignment was lost"));
+                let text = "the assignment was lost";
+                self.abort(lane, TxnError::own(Fate::Abort, Blame::Membership, "rebalance", "ASSIGNMENT_LOST", text));
             } else {
                 self.seal(lane);
             }
@@ -327,8 +420,16 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> RebalanceHandler for Lanes<K, P> {
 impl<K> Lane<K> {
     /// Open -> Ending, giving what was open.
     fn end(&mut self) -> Option<Open> {
-        match std::mem::replace(&mut self.phase, Phase::Ending) {
-            Phase::Open(open) => Some(open),
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Open(open) => {
+                self.phase = Phase::Ending(Ending {
+                    since: open.volume.since,
+                    records: open.volume.records,
+                    progress: open.progress.iter().map(|p| (p.partition.clone(), p.position)).collect(),
+                    alone: open.first.clone().filter(|_| open.volume.records == 1),
+                });
+                Some(open)
+            }
             other => {
                 self.phase = other;
                 None
@@ -337,21 +438,45 @@ impl<K> Lane<K> {
     }
 
     /// Counts the rollback; decides when the lane goes on, or that it does not.
-    fn rolled_back(&mut self, cause: TxnError, now: Instant) -> Result<(), WorkerError> {
-        if cause.fenced {
-            self.fenced.push_back(now);
-            while self.fenced.front().is_some_and(|at| now.saturating_duration_since(*at) > FENCED_WITHIN) {
-                self.fenced.pop_front();
-            }
-            if self.fenced.len() >= FENCED_MAX {
-                return Err(WorkerError::IdentityClash(cause));
-            }
-        }
+    fn rolled_back(
+        &mut self,
+        cause: TxnError,
+        ended: Option<Ending>,
+        timeout: Duration,
+        now: Instant,
+    ) -> Result<(), WorkerError> {
         self.rollbacks += 1;
-        if self.rollbacks >= ROLLBACKS_MAX {
-            return Err(WorkerError::KeepsFailing { times: self.rollbacks, cause });
+        let mut backoff_max = BACKOFF_MAX;
+        match cause.blame {
+            Blame::Brokers | Blame::Membership => {}
+            // The coordinator itself fences a transaction that is too old: after a pause of this process, say.
+            Blame::Identity if ended.as_ref().is_some_and(|e| now.saturating_duration_since(e.since) >= timeout) => {}
+            Blame::Identity => {
+                self.fenced.push_back(now);
+                while self.fenced.front().is_some_and(|at| now.saturating_duration_since(*at) > FENCED_WITHIN) {
+                    self.fenced.pop_front();
+                }
+                if self.fenced.len() >= FENCED_MAX {
+                    return Err(WorkerError::IdentityClash(cause));
+                }
+            }
+            Blame::Record => {
+                backoff_max = BACKOFF_SEARCH;
+                if let Some(ended) = ended
+                    && let Err(Hopeless { partition, offset }) =
+                        self.isolation.refused(ended.records, ended.alone, &cause)
+                {
+                    return Err(WorkerError::Refused { at: format!("{partition}@{offset}"), cause });
+                }
+            }
+            Blame::Other => {
+                self.unexplained += 1;
+                if self.unexplained >= UNEXPLAINED_MAX {
+                    return Err(WorkerError::KeepsFailing { times: self.unexplained, cause });
+                }
+            }
         }
-        self.resume_at = Some(now + (BACKOFF * (1 << self.rollbacks.min(8))).min(BACKOFF_MAX));
+        self.resume_at = Some(now + (BACKOFF * (1 << self.rollbacks.min(8))).min(backoff_max));
         Ok(())
     }
 }
@@ -376,6 +501,7 @@ impl Open {
                 entry = self.progress.iter().position(found).unwrap_or_else(|| {
                     let partition = TopicPartition { topic: Arc::clone(topic), partition: message.partition() };
                     assignment.read(&partition, message.offset());
+                    self.first.get_or_insert_with(|| (partition.clone(), message.offset()));
                     self.progress.push(PartitionProgress { partition, position: next, leader_epoch: -1 });
                     self.progress.len() - 1
                 });

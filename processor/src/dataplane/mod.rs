@@ -10,8 +10,10 @@
 //! 7. [`lanes`]: open transactions, sealing them, taking what came of them, and the duty to finish before a revocation.
 //! 8. [`assignment`]: which partition belongs to which lane, and where reading goes on after a rollback.
 //! 9. [`pace`]: when a transaction is due and how many records fit a batch.
-//! 10. [`committer`]: the thread that ends transactions, and mends a lane when one fails.
-//! 11. [`kafka`]: the ports over `pelton-kafka`, and the librdkafka properties that the loop relies on.
+//! 10. [`isolation`]: finding the record that makes its transactions fail.
+//! 11. [`sink`]: a lane as its worker sees it, and how a call that never returns is left behind.
+//! 12. [`committer`]: the thread that ends transactions, and mends a lane when one fails.
+//! 13. [`kafka`]: the ports over `pelton-kafka`, and the librdkafka properties that the loop relies on.
 //!
 //! One worker is one plain thread with a group member of its own; workers share nothing but counters.
 
@@ -19,6 +21,7 @@ pub mod assignment;
 pub mod committer;
 pub mod counters;
 pub mod dead_letter;
+pub mod isolation;
 pub mod kafka;
 pub mod lanes;
 pub mod outcome;
@@ -26,6 +29,7 @@ pub mod pace;
 pub mod plan;
 pub mod ports;
 pub mod process;
+pub mod sink;
 pub mod worker;
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 
 use super::counters::Counters;
 use super::dead_letter::{self, Verdict};
+use super::isolation::Refusal;
 use super::plan::{OnError, Plan, TransformPlan};
 use super::ports::{Refused, Sink};
 use super::process::Interrupted;
 use super::worker::WorkerError;
-use pelton_kafka::{Fate, Header, Message, Output, Partitioning, ProduceError, TxnError};
+use pelton_kafka::{Blame, Fate, Header, Message, Output, Partitioning, ProduceError, TxnError};
 use pelton_sandbox::{OutputRecord, Outputs, Settled};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -123,10 +124,18 @@ impl<K: Sink> Delivery<'_, K> {
         }
     }
 
+    /// The brokers refuse this record's outputs, again and again.
+    pub fn refused(&mut self, message: &Message<'_>, refusal: &Refusal) -> Result<(), Interrupted> {
+        self.reject(message, "output.refused", &refusal.reason)
+    }
+
     fn refuse(&mut self, message: &Message<'_>, refused: Refused) -> Result<(), Interrupted> {
         match refused {
             Refused::TooLarge => {
                 self.reject(message, "output.message_too_large", "an output is larger than message.max.bytes")
+            }
+            Refused::NoSuchTopic => {
+                self.reject(message, "output.topic_missing", "the topic of an output does not exist any more")
             }
             Refused::NoSuchPartition => {
                 self.reject(message, "output.partition", "an output names a partition that its topic does not have")
@@ -212,6 +221,6 @@ fn headers<'o>(output: &OutputRecord<'o>) -> Vec<Header<'o>> {
 fn interrupted(error: ProduceError) -> Interrupted {
     Interrupted::Abort(match error {
         ProduceError::Txn(error) => error,
-        other => TxnError::own(Fate::Abort, "produce", "REFUSED", other.to_string()),
+        other => TxnError::own(Fate::Abort, Blame::Record, "produce", "REFUSED", other.to_string()),
     })
 }

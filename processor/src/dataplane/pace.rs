@@ -73,6 +73,7 @@ mod tests {
             max_records: 1000,
             max_bytes: 1 << 20,
             transaction_timeout: Duration::from_secs(30),
+            renew_in_doubt: true,
             drain_limit: Duration::from_secs(60),
         }
     }

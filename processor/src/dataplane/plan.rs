@@ -43,6 +43,13 @@ pub struct TransformPlan {
     pub on_error: OnError,
 }
 
+impl TransformPlan {
+    /// Can its records end in this topic, an index into [`Plan::outputs`]?
+    pub fn writes(&self, topic: u32) -> bool {
+        self.outputs.contains(&topic) || self.on_error == OnError::DeadLetter(topic)
+    }
+}
+
 /// What happens to a record that the guest rejected or broke on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnError {
@@ -63,6 +70,8 @@ pub struct DeliveryPlan {
     pub max_bytes: u64,
     /// A transaction that is not over by then is lost.
     pub transaction_timeout: Duration,
+    /// Replace a producer before its next transaction when a request of the last one was never answered.
+    pub renew_in_doubt: bool,
     pub drain_limit: Duration,
 }
 

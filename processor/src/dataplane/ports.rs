@@ -1,5 +1,5 @@
-//! The three ports between the loop and the world. Production stands on Kafka ([`super::kafka`], [`super::committer`]);
-//! the loop's own tests stand on fakes with a clock that is moved by hand.
+//! The three ports between the loop and the world. Production stands on Kafka ([`super::kafka`], [`super::sink`]); the
+//! loop's own tests stand on fakes with a clock that is moved by hand.
 
 use pelton_kafka::{
     Batch, ConsumerError, NotAMember, Output, PartitionProgress, Position, ProduceError, RebalanceHandler,
@@ -26,8 +26,9 @@ pub trait Source {
 }
 
 /// Where one lane's records go: a producer, and a thread that ends its transactions. A lane is *ready* when it has
-/// nothing to end; `begin`, `produce`, `seal` and `abort` are legal only then, `seal` and `abort` make it not ready, and
-/// exactly one [`Report`] says when it is ready again. A new sink is not ready: it first takes over its identity.
+/// nothing to end and a producer to begin with; `begin`, `produce`, `seal` and `abort` are legal only then, `seal` and
+/// `abort` make it not ready, and [`Report`]s say what became of it and when it is ready again. A new sink is not ready:
+/// it first takes over its identity.
 pub trait Sink {
     /// What proves membership when the transaction is sealed.
     type Fence;
@@ -42,8 +43,14 @@ pub trait Sink {
     fn seal(&mut self, progress: Vec<PartitionProgress>, fence: Self::Fence);
     /// Ends the transaction without effect, for `cause`; the report carries the committed positions of `partitions`.
     fn abort(&mut self, partitions: Vec<TopicPartition>, cause: TxnError);
-    /// The report, once, when it is there. Waits up to `timeout`.
+    /// The next report, once, when it is there. Waits up to `timeout`.
     fn report(&mut self, timeout: Duration) -> Option<Report>;
+    /// The call that has not returned although it should have, at `now`.
+    fn overdue(&self, now: Instant) -> Option<TxnError>;
+    /// Leaves such a call behind, its thread and its producer with it, and takes over its identity anew, which fences
+    /// whatever the call may still do. Reports as `abort` does, or [`Report::Ready`] where there are no `partitions`.
+    /// `false`: as many as may be are left behind already.
+    fn abandon(&mut self, partitions: Vec<TopicPartition>, cause: TxnError) -> bool;
 }
 
 /// Why a record can never be written.
@@ -53,6 +60,8 @@ pub enum Refused {
     TooLarge,
     /// The topic has no such partition.
     NoSuchPartition,
+    /// The topic was there at the start and is not any more.
+    NoSuchTopic,
 }
 
 /// How far the group has come.
@@ -62,14 +71,15 @@ pub trait Progress {
     fn fence(&self) -> Result<Self::Fence, NotAMember>;
 }
 
-/// What became of a transaction. The sink is ready again, but for `Stop`.
+/// What became of a transaction.
 #[derive(Debug)]
 pub enum Report {
-    /// The sink has taken over its identity: whatever a predecessor left open is ended.
+    /// The sink has taken over its identity: whatever a predecessor left open is ended. It is ready.
     Ready,
-    /// Outputs, dead letters and positions are visible, together (I2).
-    Committed,
-    /// Nothing of it will ever be visible. Reading goes on at these positions; `None`: the group has none.
+    /// Outputs, dead letters and positions are visible, together (I2). `ready`: the next transaction may begin; else the
+    /// producer is being renewed first, and [`Report::Ready`] follows.
+    Committed { ready: bool },
+    /// Nothing of it will ever be visible. Reading goes on at these positions; `None`: the group has none. It is ready.
     RolledBack { cause: TxnError, committed: Vec<(TopicPartition, Option<Position>)> },
     /// The lane cannot go on: a right is missing, or its identity is somebody else's.
     Stop(TxnError),

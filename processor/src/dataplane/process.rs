@@ -2,6 +2,7 @@
 //! back as exactly one outcome each, in order (I1).
 
 use super::counters::Counters;
+use super::isolation::Refusal;
 use super::outcome::{Delivery, Throttle};
 use super::plan::Plan;
 use super::ports::Sink;
@@ -37,8 +38,9 @@ impl Processor {
         Processor { plan, instances, counters, throttles }
     }
 
-    /// Processes `batch` into the open transaction of `sink`.
-    pub fn run<K: Sink>(&mut self, batch: &Batch, sink: &mut K) -> Result<(), Interrupted> {
+    /// Processes `batch` into the open transaction of `sink`. With a `refusal`, transforms that write to the topic which
+    /// refused settle its record by their policy, unseen by the guest.
+    pub fn run<K: Sink>(&mut self, batch: &Batch, refusal: Option<&Refusal>, sink: &mut K) -> Result<(), Interrupted> {
         let (headers, ranges) = headers(batch);
         let plan = Arc::clone(&self.plan);
         for (index, transform) in plan.transforms.iter().enumerate() {
@@ -52,6 +54,12 @@ impl Processor {
                 }
             }
             if records.is_empty() {
+                continue;
+            }
+            if let Some(refusal) = refusal.filter(|r| r.topic.is_none_or(|topic| transform.writes(topic))) {
+                let throttle = &mut self.throttles[index];
+                let mut delivery = Delivery { plan: &plan, transform, sink, counters: &self.counters, throttle };
+                messages.iter().try_for_each(|message| delivery.refused(message, refusal))?;
                 continue;
             }
             let stop =

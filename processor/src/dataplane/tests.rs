@@ -211,6 +211,154 @@ fn a_record_that_cannot_be_produced_aborts_its_whole_transaction() {
     w.check();
 }
 
+#[test]
+fn a_coordinator_that_times_out_old_transactions_is_no_clash() {
+    let mut w = World::new(1, 10);
+    w.fence_commits(6);
+    w.event(Event::Assign(vec![0]));
+    w.steps(3);
+    for _ in 0..6 {
+        // Paused for longer than a transaction may last.
+        w.advance(31_000 * MS);
+        w.steps(4);
+    }
+    w.finish();
+    assert_eq!(w.visible(0), 10);
+    w.check();
+}
+
+#[test]
+fn a_call_that_never_returns_is_left_behind_and_its_records_are_read_again() {
+    let mut w = World::new(1, 300);
+    w.event(Event::Assign(vec![0]));
+    w.steps(1);
+    w.hang(0);
+    w.advance(100 * MS);
+    w.steps(3);
+    assert_eq!((w.visible(0), w.counted().abandoned), (0, 1));
+    w.finish();
+    assert_eq!(w.visible(0), 300);
+    w.check();
+}
+
+#[test]
+fn a_revocation_does_not_wait_for_a_call_that_never_returns() {
+    let mut w = World::new(2, 50);
+    w.event(Event::Assign(vec![0, 1]));
+    w.steps(1);
+    w.hang(0);
+    w.event(Event::Revoke { partitions: vec![0], lost: false });
+    w.steps(2);
+    assert_eq!(w.committed(0), None, "it was given up, and the call can do nothing any more");
+    assert_eq!(w.counted().abandoned, 1);
+    w.event(Event::Assign(vec![0]));
+    w.finish();
+    assert_eq!((w.visible(0), w.visible(1)), (50, 50));
+    w.check();
+}
+
+#[test]
+fn calls_that_never_return_again_and_again_end_the_worker() {
+    let mut w = World::new(1, 10);
+    w.event(Event::Assign(vec![0]));
+    let mut result = Ok(());
+    for _ in 0..100 {
+        w.hang(0);
+        result = w.step();
+        if result.is_err() {
+            break;
+        }
+        w.advance(10_000 * MS);
+    }
+    assert!(matches!(result, Err(WorkerError::Stuck(_))), "{result:?}");
+    w.check();
+}
+
+#[test]
+fn a_producer_in_doubt_is_renewed_before_its_lane_goes_on() {
+    let mut w = World::new(1, 300);
+    w.event(Event::Assign(vec![0]));
+    w.doubt_commits(1);
+    w.steps(1);
+    w.advance(100 * MS);
+    w.cork();
+    w.steps(1);
+    w.uncork_lane(0);
+    assert_eq!((w.visible(0) > 0, w.counted().renewed), (true, 1), "the commit counts at once");
+    // The fake asserts that nothing begins before the sink has reported that it is ready.
+    w.steps(3);
+    w.uncork();
+    w.finish();
+    assert_eq!(w.visible(0), 300);
+    w.check();
+}
+
+#[test]
+fn a_revocation_does_not_wait_for_a_renewal() {
+    let mut w = World::new(1, 50);
+    w.event(Event::Assign(vec![0]));
+    w.doubt_commits(1);
+    w.steps(1);
+    w.advance(100 * MS);
+    w.cork();
+    w.steps(1);
+    w.uncork_lane(0);
+    w.hang(0);
+    w.event(Event::Revoke { partitions: vec![0], lost: false });
+    w.steps(1);
+    assert_eq!((w.committed(0), w.counted().abandoned), (Some(50), 1));
+    w.check();
+}
+
+#[test]
+fn a_refused_record_is_found_by_smaller_transactions_and_goes_by_its_policy() {
+    let mut w = World::new(2, 600);
+    w.refuse(333, false);
+    w.event(Event::Assign(vec![0, 1]));
+    w.finish();
+    // One record of each partition has that offset; each was condemned once, alone, and everything else passed.
+    assert_eq!(w.condemned(), [333, 333]);
+    assert_eq!((w.visible(0), w.visible(1)), (600, 600));
+    assert!(w.counted().rolled_back <= 40, "{} rollbacks", w.counted().rolled_back);
+    w.check();
+    // Afterwards transactions are of full size again.
+    w.grow(0, 20_000);
+    w.finish();
+    assert_eq!(w.visible(0), 20_600);
+    let sizes = w.sizes();
+    assert!(sizes.iter().rev().take(20).any(|size| *size >= 128), "{sizes:?}");
+}
+
+#[test]
+fn a_refused_record_whose_dead_letter_is_refused_too_ends_the_worker_and_is_not_skipped() {
+    let mut w = World::new(1, 100);
+    w.refuse(50, true);
+    w.event(Event::Assign(vec![0]));
+    let mut result = Ok(());
+    for _ in 0..1_000 {
+        result = w.step();
+        if result.is_err() {
+            break;
+        }
+        w.advance(50 * MS);
+    }
+    assert!(matches!(&result, Err(WorkerError::Refused { at, .. }) if at == "in/0@50"), "{result:?}");
+    assert_eq!(w.committed(0), Some(50));
+    w.check();
+}
+
+#[test]
+fn a_drain_ends_within_its_limit_although_a_call_never_returns() {
+    let mut w = World::new(1, 50);
+    w.event(Event::Assign(vec![0]));
+    w.steps(2);
+    w.hang(0);
+    let (result, took) = w.drain();
+    // The call was left behind and its transaction rolled back: nothing is open, and nothing is lost.
+    assert!(result.is_ok(), "{result:?}");
+    assert!(took <= Duration::from_secs(60), "{took:?}");
+}
+
 /// What may happen between two rounds of the loop.
 #[derive(Clone, Debug)]
 enum Act {
@@ -224,6 +372,9 @@ enum Act {
     Revoke(i32, bool),
     ProduceFails(Option<i64>),
     Grow(i32, usize),
+    Hang(usize),
+    Doubt,
+    Refuse(i64),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -238,6 +389,9 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0..4, any::<bool>()).prop_map(|(p, lost)| Act::Revoke(p, lost)),
         1 => proptest::option::of(0..300_i64).prop_map(Act::ProduceFails),
         2 => (0..4, 1..200_usize).prop_map(|(p, n)| Act::Grow(p, n)),
+        1 => (0..2_usize).prop_map(Act::Hang),
+        1 => Just(Act::Doubt),
+        1 => (0..100_i64).prop_map(Act::Refuse),
     ]
 }
 
@@ -262,6 +416,10 @@ proptest! {
                 Act::Revoke(p, lost) => w.event(Event::Revoke { partitions: vec![p], lost }),
                 Act::ProduceFails(at) => w.fail_produce_at(at),
                 Act::Grow(p, n) => w.grow(p, n),
+                Act::Hang(_) if w.counted().abandoned >= 3 => {}
+                Act::Hang(lane) => w.hang(lane),
+                Act::Doubt => w.doubt_commits(1),
+                Act::Refuse(offset) => w.refuse(offset, false),
             }
             w.check();
         }

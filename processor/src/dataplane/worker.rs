@@ -1,11 +1,12 @@
 //! The loop of one worker: poll, fetch, process, produce, seal, wait. Everything that blocks on a broker happens on the
 //! lanes' committer threads; everything that decides happens here, on one thread, in this order.
 
+use super::isolation::Refusal;
 use super::lanes::Lanes;
 use super::pace::BatchSize;
 use super::ports::{Progress, Sink, Source};
 use super::process::Interrupted;
-use pelton_kafka::{Batch, ConsumerError, Fate, TxnError};
+use pelton_kafka::{Batch, Blame, ConsumerError, Fate, TxnError};
 use pelton_sandbox::Fault;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -13,6 +14,10 @@ use std::time::{Duration, Instant};
 
 /// The worker looks at its group and its orders at least this often.
 const WAIT_MAX: Duration = Duration::from_millis(100);
+/// Of the drain limit, this much (a quarter of it at most) is for leaving the group.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
+/// How long the end of what is open is waited for when the worker cannot go on.
+const ABANDON_MAX: Duration = Duration::from_secs(5);
 
 /// Why a worker ended that was not told to.
 #[derive(Debug, thiserror::Error)]
@@ -27,11 +32,13 @@ pub enum WorkerError {
     IdentityClash(TxnError),
     #[error("{times} transactions in a row failed, the last one with: {cause}")]
     KeepsFailing { times: u32, cause: TxnError },
-    #[error("a transactional call has not returned for {}s", limit.as_secs())]
-    Stuck { limit: Duration },
+    #[error("too many transactional calls do not return: {0}")]
+    Stuck(TxnError),
+    #[error("the record {at} cannot be settled, its dead letter is refused too: {cause}")]
+    Refused { at: String, cause: TxnError },
     #[error("transform `{transform}` stops at {at}: {code}")]
     Policy { transform: Arc<str>, at: String, code: &'static str },
-    #[error("a rejected record of `{transform}` does not fit its dead-letter topic: {at}")]
+    #[error("a rejected record of `{transform}` cannot be written to its dead-letter topic: {at}")]
     DeadLetter { transform: Arc<str>, at: String },
     #[error("transform `{transform}` cannot be instantiated any more: {}", fault.code.as_str())]
     Instance { transform: Arc<str>, fault: Fault },
@@ -50,9 +57,10 @@ impl WorkerError {
             WorkerError::Seek(_) => "kafka.seek",
             WorkerError::IdentityClash(_) => "kafka.identity_clash",
             WorkerError::KeepsFailing { .. } => "kafka.keeps_failing",
-            WorkerError::Stuck { .. } => "kafka.stuck",
+            WorkerError::Stuck(_) => "kafka.stuck",
+            WorkerError::Refused { .. } => "dead_letter.refused",
             WorkerError::Policy { .. } => "transform.stopped",
-            WorkerError::DeadLetter { .. } => "dead_letter.too_large",
+            WorkerError::DeadLetter { .. } => "dead_letter.unwritable",
             WorkerError::Instance { .. } => "transform.instance",
             WorkerError::Drain { .. } => "drain.limit",
             WorkerError::Aborted => "stop.aborted",
@@ -75,14 +83,17 @@ impl WorkerError {
             WorkerError::KeepsFailing { .. } => {
                 "the cause names what the brokers refuse; nothing is lost, a restart goes on at the committed positions"
             }
-            WorkerError::Stuck { .. } => {
+            WorkerError::Refused { .. } => {
+                "mend the dead-letter topic (its rights, its `max.message.bytes`); the record is never skipped for that"
+            }
+            WorkerError::Stuck(_) => {
                 "a broker does not answer; restart this process, its successor fences what is open"
             }
             WorkerError::Policy { .. } => {
                 "mend the record's producer or the transform, or set `on_error.then` to `dead_letter` or `skip`"
             }
             WorkerError::DeadLetter { .. } => {
-                "raise `max.message.bytes` of the dead-letter topic and `message.max.bytes` in `kafka.producer.properties`"
+                "create the dead-letter topic again if it is gone; raise its `max.message.bytes`, and `message.max.bytes` in `kafka.producer.properties`"
             }
             WorkerError::Instance { .. } => {
                 "the module no longer passes `configure`; look at its settings and at what it reads"
@@ -121,7 +132,8 @@ impl Orders {
     }
 }
 
-/// One worker. `F` processes a batch into a sink: [`super::process::Processor::run`], or a test's closure.
+/// One worker. `F` processes a batch into a sink: [`super::process::Processor::run`], or a test's closure. With a refusal
+/// the batch is one record, whose outputs it says cannot be written.
 #[derive(Debug)]
 pub struct Worker<S, K, P, F> {
     pub source: S,
@@ -137,18 +149,22 @@ where
     S: Source,
     K: Sink<Fence = P::Fence>,
     P: Progress,
-    F: FnMut(&Batch, &mut K) -> Result<(), Interrupted>,
+    F: FnMut(&Batch, Option<&Refusal>, &mut K) -> Result<(), Interrupted>,
 {
-    /// Until told to stop, or until it cannot go on. In both cases the group is left and nothing is half done.
+    /// Until told to stop, or until it cannot go on. In both cases the group is left and nothing is half done, within the
+    /// drain limit.
     pub fn run(mut self) -> Result<(), WorkerError> {
         let mut batch = Batch::new();
         let result = self.until_stopped(&mut batch);
         batch.clear();
+        let leave = (self.drain_limit / 4).min(LEAVE_MAX);
+        let deadline = self.source.now() + self.drain_limit;
         let result = match result {
-            Ok(()) => self.drain(),
-            Err(error) => self.abandon(error),
+            Ok(()) => self.drain(self.drain_limit - leave),
+            Err(error) => self.abandon(error, (self.drain_limit - leave).min(ABANDON_MAX)),
         };
-        let closed = self.source.close(&mut self.lanes, self.drain_limit.min(Duration::from_secs(10)));
+        let left = deadline.saturating_duration_since(self.source.now());
+        let closed = self.source.close(&mut self.lanes, left.clamp(leave / 2, LEAVE_MAX));
         if !closed {
             tracing::warn!("the group was not left in time: its other members wait for the session to end");
         }
@@ -184,14 +200,15 @@ where
     /// The life of a batch: fetched, noted, processed into the open transaction.
     fn take_batch(&mut self, lane: usize, batch: &mut Batch) -> Result<bool, WorkerError> {
         batch.clear();
-        self.source.fetch(lane, self.size.get(), batch)?;
+        self.source.fetch(lane, self.size.get().min(self.lanes.room(lane)), batch)?;
         self.lanes.keep_owned(lane, batch);
         if batch.is_empty() {
             return Ok(false);
         }
         let start = self.source.now();
+        let refusal = self.lanes.verdict(lane, batch);
         let result = match self.lanes.open(lane, batch, start) {
-            Ok(sink) => (self.process)(batch, sink),
+            Ok(sink) => (self.process)(batch, refusal.as_ref(), sink),
             Err(error) => Err(Interrupted::Abort(error)),
         };
         self.size.observe(batch.len(), self.source.now().saturating_duration_since(start));
@@ -219,17 +236,16 @@ where
     }
 
     /// Commits what is open and waits for it.
-    fn drain(&mut self) -> Result<(), WorkerError> {
+    fn drain(&mut self, limit: Duration) -> Result<(), WorkerError> {
         self.lanes.seal_all();
-        let limit = self.drain_limit;
         if self.settle(limit, Order::Abort)? { Ok(()) } else { Err(self.not_drained(limit)) }
     }
 
     /// Aborts what is open, because of `error`, which it returns.
-    fn abandon(&mut self, error: WorkerError) -> Result<(), WorkerError> {
-        self.lanes.abort_all(&TxnError::own(Fate::Abort, "stop", "STOPPING", error.to_string()));
+    fn abandon(&mut self, error: WorkerError, limit: Duration) -> Result<(), WorkerError> {
+        self.lanes.abort_all(&TxnError::own(Fate::Abort, Blame::Other, "stop", "STOPPING", error.to_string()));
         // What is not over by then is ended by the next start of this instance, or by its timeout.
-        let _ = self.settle(Duration::from_secs(5), Order::Abort);
+        let _ = self.settle(limit, Order::Abort);
         Err(error)
     }
 
@@ -237,13 +253,13 @@ where
         if self.orders.get() == Order::Abort { WorkerError::Aborted } else { WorkerError::Drain { limit } }
     }
 
-    /// Waits until all lanes are idle: at most `limit`, and not when an order as urgent as `unless` is given.
+    /// Waits until nothing is open or ending in any lane: at most `limit`, and not when an order as urgent as `unless` is given.
     fn settle(&mut self, limit: Duration, unless: Order) -> Result<bool, WorkerError> {
         let deadline: Instant = self.source.now() + limit;
         loop {
             self.source.poll(&mut self.lanes)?;
             self.lanes.take_reports(self.source.now())?;
-            if self.lanes.all_idle() {
+            if self.lanes.all_settled() {
                 return Ok(true);
             }
             let left = deadline.saturating_duration_since(self.source.now());

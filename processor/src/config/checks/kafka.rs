@@ -1,6 +1,7 @@
 //! librdkafka's properties: those Pelton owns are refused with the reason, misspelt ones are found, and each is where a
 //! client reads it.
 
+use super::value;
 use crate::config::check::MOST_ERRORS;
 use crate::config::error::{Code, ConfigError};
 use crate::config::librdkafka::{self, Side};
@@ -17,7 +18,18 @@ pub fn check(tree: &Node) -> Vec<ConfigError> {
         let map = tree.at(path).and_then(Node::as_map);
         map.into_iter().flat_map(|map| map.iter()).filter_map(move |entry| property(&path.join("."), entry, client))
     });
-    all.take(MOST_ERRORS).collect()
+    all.chain(membership(tree)).take(MOST_ERRORS).collect()
+}
+
+/// A member that is known by its name must have one that lasts.
+fn membership(tree: &Node) -> Option<ConfigError> {
+    let (wanted, at) = value::<bool>(tree, &["kafka", "static_membership"])?;
+    let random = tree.get("instance").and_then(Node::as_text) == Some("random");
+    (wanted && random).then(|| {
+        let message = "static membership needs an identity that is the same after a restart, this one is random";
+        ConfigError::new(Code::Conflict, "kafka.static_membership", &at.origin, message)
+            .help("set `instance` to a stable name, such as `{ env: HOSTNAME }` of a StatefulSet's pod")
+    })
 }
 
 fn property(section: &str, entry: &Entry, client: Side) -> Option<ConfigError> {

@@ -26,6 +26,11 @@ pub struct Delivery {
     /// Bytes of input (keys and values) after which a transaction commits without waiting for the interval.
     #[schemars(extend("x-minimum" = "64KiB", "x-maximum" = "1GiB"))]
     pub max_transaction_bytes: Bytes,
+
+    /// Take a new producer epoch before the next transaction when a request of the last one was never answered, so that
+    /// nothing that is still on its way can end a later transaction. librdkafka speaks no KIP-890, which would do this on
+    /// the broker; switched off, such a late request can commit half a transaction.
+    pub renew_in_doubt: bool,
 }
 
 /// What readers of the outputs can rely on.
@@ -59,6 +64,7 @@ impl Default for Delivery {
             latency: Latency::Balanced,
             max_transaction_records: 100_000,
             max_transaction_bytes: Bytes::mib(64),
+            renew_in_doubt: true,
         }
     }
 }

@@ -40,11 +40,49 @@ pub struct Kafka {
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "30m"))]
     pub session_timeout: Millis,
 
+    /// How members take part in the group. `consumer` is KIP-848, for brokers of 4.0 and newer: the coordinator assigns,
+    /// and `session_timeout` is the broker's (`group.consumer.session.timeout.ms`).
+    #[serde(default)]
+    pub group_protocol: GroupProtocol,
+
+    /// How the classic protocol deals partitions out. All members of a group must agree: change it with the whole
+    /// application stopped.
+    #[serde(default)]
+    pub assignment: Assignment,
+
+    /// Members are known to the group by `instance` (`group.instance.id`): a process that is back within
+    /// `session_timeout` has its partitions without a rebalance, and one that goes for good keeps them until then. Needs
+    /// an `instance` that is stable.
+    #[serde(default)]
+    pub static_membership: bool,
+
     /// After how long the broker aborts a transaction that was left open. With `instance: random` the default is 10s,
     /// because nobody comes back under the same name to abort it at once.
     #[serde(default = "transaction_timeout")]
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "15m"))]
     pub transaction_timeout: Millis,
+}
+
+/// How members take part in the group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupProtocol {
+    /// Members agree among themselves.
+    #[default]
+    Classic,
+    /// The coordinator assigns (KIP-848).
+    Consumer,
+}
+
+/// How the classic protocol deals partitions out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Assignment {
+    /// Only partitions that move stop (`cooperative-sticky`).
+    #[default]
+    Cooperative,
+    /// All partitions stop at every rebalance (`range`, `roundrobin`).
+    Eager,
 }
 
 /// librdkafka properties for one kind of client.

@@ -1,15 +1,16 @@
 //! A cluster in a `RefCell`: partitions of numbered records, committed positions, transactions per lane. It knows what
 //! Kafka would refuse (stale members) and asserts what must never be asked of it (a position that moves back).
 
-use crate::dataplane::counters::Counters;
+use crate::dataplane::counters::{Counters, Totals};
+use crate::dataplane::isolation::Refusal;
 use crate::dataplane::lanes::Lanes;
 use crate::dataplane::pace::BatchSize;
 use crate::dataplane::plan::{DeliveryPlan, Plan};
 use crate::dataplane::ports::{Progress, Refused, Report, Sink, Source};
 use crate::dataplane::process::Interrupted;
-use crate::dataplane::worker::{Orders, Worker, WorkerError};
+use crate::dataplane::worker::{Order, Orders, Worker, WorkerError};
 use pelton_kafka::{
-    Batch, ConsumerError, Fate, NotAMember, Output, OwnedMessage, PartitionProgress, Partitioning, Position,
+    Batch, Blame, ConsumerError, Fate, NotAMember, Output, OwnedMessage, PartitionProgress, Partitioning, Position,
     ProduceError, RebalanceHandler, Start, TopicPartition, TxnError,
 };
 use std::cell::RefCell;
@@ -45,14 +46,27 @@ struct Cluster {
     fencing: u32,
     failing_begins: u32,
     produce_fails_at: Option<i64>,
+    /// Commits refuse a transaction with this input offset, for the record's sake, unless its outcome is the policy's.
+    refused: Option<i64>,
+    /// Also refuse what the policy makes of it.
+    refused_for_good: bool,
+    /// Commits leave the producer in doubt.
+    doubtful: u32,
+    /// Calls that were told to hang, and never return.
+    hanging: [bool; LANES],
+    /// Records settled by the policy, in order.
+    condemned: Vec<i64>,
+    /// The sizes of committed transactions.
+    sizes: Vec<usize>,
 }
 
 type Shared = Rc<RefCell<Cluster>>;
-type Process = fn(&Batch, &mut FakeSink) -> Result<(), Interrupted>;
+type Process = fn(&Batch, Option<&Refusal>, &mut FakeSink) -> Result<(), Interrupted>;
 
 pub(super) struct World {
     cluster: Shared,
     worker: Worker<FakeSource, FakeSink, FakeProgress, Process>,
+    counters: Arc<Counters>,
     batch: Batch,
 }
 
@@ -72,6 +86,12 @@ impl World {
             fencing: 0,
             failing_begins: 0,
             produce_fails_at: None,
+            refused: None,
+            refused_for_good: false,
+            doubtful: 0,
+            hanging: [false; LANES],
+            condemned: Vec::new(),
+            sizes: Vec::new(),
         }));
         let plan = Arc::new(Plan {
             application: "test".into(),
@@ -85,14 +105,23 @@ impl World {
                 max_records: 100_000,
                 max_bytes: 1 << 30,
                 transaction_timeout: Duration::from_secs(30),
+                renew_in_doubt: true,
                 drain_limit: Duration::from_secs(60),
             },
             guest_text: false,
         });
         let sinks = (0..LANES)
-            .map(|lane| FakeSink { cluster: Rc::clone(&cluster), lane, open: Vec::new(), pending: Some(Pending::Init) })
+            .map(|lane| FakeSink {
+                cluster: Rc::clone(&cluster),
+                lane,
+                open: Vec::new(),
+                judged: false,
+                pending: Some(Pending::Init),
+                abandoned: 0,
+            })
             .collect();
-        let process: Process = |batch, sink| {
+        let process: Process = |batch, refusal, sink| {
+            sink.judged = refusal.is_some();
             for message in batch.iter() {
                 let output = Output {
                     topic: 0,
@@ -109,15 +138,16 @@ impl World {
             }
             Ok(())
         };
+        let counters = Arc::new(Counters::default());
         let worker = Worker {
             source: FakeSource { cluster: Rc::clone(&cluster) },
-            lanes: Lanes::new(sinks, FakeProgress(Rc::clone(&cluster)), plan, Arc::new(Counters::default())),
+            lanes: Lanes::new(sinks, FakeProgress(Rc::clone(&cluster)), plan, Arc::clone(&counters)),
             process,
             size: BatchSize::new(Duration::from_millis(100)),
             orders: Arc::new(Orders::default()),
             drain_limit: Duration::from_secs(60),
         };
-        World { cluster, worker, batch: Batch::new() }
+        World { cluster, worker, counters, batch: Batch::new() }
     }
 
     pub(super) fn step(&mut self) -> Result<(), WorkerError> {
@@ -167,6 +197,44 @@ impl World {
 
     pub(super) fn fence_commits(&mut self, count: u32) {
         self.cluster.borrow_mut().fencing += count;
+    }
+
+    /// The brokers refuse this record's outputs; `for_good`: its dead letter too.
+    pub(super) fn refuse(&mut self, offset: i64, for_good: bool) {
+        let cluster = &mut *self.cluster.borrow_mut();
+        (cluster.refused, cluster.refused_for_good) = (Some(offset), for_good);
+    }
+
+    /// The next commits succeed, but leave their producers in doubt.
+    pub(super) fn doubt_commits(&mut self, count: u32) {
+        self.cluster.borrow_mut().doubtful += count;
+    }
+
+    /// The lane's calls never return, until the lane is given another committer.
+    pub(super) fn hang(&mut self, lane: usize) {
+        self.cluster.borrow_mut().hanging[lane] = true;
+    }
+
+    pub(super) fn condemned(&self) -> Vec<i64> {
+        self.cluster.borrow().condemned.clone()
+    }
+
+    pub(super) fn sizes(&self) -> Vec<usize> {
+        self.cluster.borrow().sizes.clone()
+    }
+
+    pub(super) fn counted(&self) -> Totals {
+        self.counters.read()
+    }
+
+    /// Drains as a SIGTERM does; the time that it took.
+    pub(super) fn drain(self) -> (Result<(), WorkerError>, Duration) {
+        let World { cluster, worker, .. } = self;
+        worker.orders.give(Order::Drain);
+        let start = cluster.borrow().now;
+        let result = worker.run();
+        let took = cluster.borrow().now - start;
+        (result, took)
     }
 
     pub(super) fn fail_produce_at(&mut self, offset: Option<i64>) {
@@ -317,13 +385,16 @@ struct FakeSink {
     cluster: Shared,
     lane: usize,
     open: Vec<(i32, i64)>,
+    /// The open transaction's record is settled by the policy.
+    judged: bool,
     pending: Option<Pending>,
+    abandoned: u32,
 }
 
 #[derive(Debug)]
 enum Pending {
     Init,
-    Commit { progress: Vec<PartitionProgress>, fence: u64, records: Vec<(i32, i64)> },
+    Commit { progress: Vec<PartitionProgress>, fence: u64, records: Vec<(i32, i64)>, judged: bool },
     Abort { partitions: Vec<TopicPartition>, cause: TxnError },
 }
 
@@ -336,7 +407,7 @@ impl Sink for FakeSink {
         let mut cluster = self.cluster.borrow_mut();
         if cluster.failing_begins > 0 {
             cluster.failing_begins -= 1;
-            return Err(TxnError::own(Fate::Replace, "begin", "TEST", "told to fail"));
+            return Err(TxnError::own(Fate::Replace, Blame::Other, "begin", "TEST", "told to fail"));
         }
         Ok(())
     }
@@ -351,7 +422,7 @@ impl Sink for FakeSink {
             panic!("the test's closure sets both")
         };
         if self.cluster.borrow().produce_fails_at == Some(offset) {
-            return Err(ProduceError::Txn(TxnError::own(Fate::Abort, "produce", "TEST", "told to fail")));
+            return Err(ProduceError::Txn(TxnError::own(Fate::Abort, Blame::Other, "produce", "TEST", "told to fail")));
         }
         self.open.push((partition, offset));
         Ok(())
@@ -359,7 +430,8 @@ impl Sink for FakeSink {
 
     fn seal(&mut self, progress: Vec<PartitionProgress>, fence: u64) {
         assert!(self.pending.is_none(), "sealed twice");
-        self.pending = Some(Pending::Commit { progress, fence, records: std::mem::take(&mut self.open) });
+        let records = std::mem::take(&mut self.open);
+        self.pending = Some(Pending::Commit { progress, fence, records, judged: self.judged });
     }
 
     fn abort(&mut self, partitions: Vec<TopicPartition>, cause: TxnError) {
@@ -370,16 +442,23 @@ impl Sink for FakeSink {
 
     fn report(&mut self, timeout: Duration) -> Option<Report> {
         let cluster = &mut *self.cluster.borrow_mut();
-        if cluster.corked[self.lane] && timeout.is_zero() {
+        if (cluster.corked[self.lane] && timeout.is_zero()) || cluster.hanging[self.lane] {
             return None;
         }
         let (partitions, cause) = match self.pending.take()? {
             Pending::Init => return Some(Report::Ready),
             Pending::Abort { partitions, cause } => (partitions, cause),
-            Pending::Commit { progress, fence, records } => match cluster.commit(&progress, fence, records) {
-                Ok(()) => return Some(Report::Committed),
-                Err(cause) => (progress.into_iter().map(|p| p.partition).collect(), cause),
-            },
+            Pending::Commit { progress, fence, records, judged } => {
+                match cluster.commit(&progress, fence, records, judged) {
+                    Ok(()) if cluster.doubtful > 0 => {
+                        cluster.doubtful -= 1;
+                        self.pending = Some(Pending::Init);
+                        return Some(Report::Committed { ready: false });
+                    }
+                    Ok(()) => return Some(Report::Committed { ready: true }),
+                    Err(cause) => (progress.into_iter().map(|p| p.partition).collect(), cause),
+                }
+            }
         };
         let committed = |p: TopicPartition| {
             let at = cluster.committed.get(&p.partition).map(|at| Position(*at));
@@ -387,20 +466,54 @@ impl Sink for FakeSink {
         };
         Some(Report::RolledBack { cause, committed: partitions.into_iter().map(committed).collect() })
     }
+
+    fn overdue(&self, _: Instant) -> Option<TxnError> {
+        let hangs = self.cluster.borrow().hanging[self.lane] && self.pending.is_some();
+        hangs.then(|| TxnError::own(Fate::Replace, Blame::Brokers, "commit", "STUCK", "told to hang"))
+    }
+
+    fn abandon(&mut self, partitions: Vec<TopicPartition>, cause: TxnError) -> bool {
+        self.cluster.borrow_mut().hanging[self.lane] = false;
+        self.abandoned += 1;
+        self.pending = Some(if partitions.is_empty() { Pending::Init } else { Pending::Abort { partitions, cause } });
+        self.abandoned <= 4
+    }
 }
 
 impl Cluster {
-    fn commit(&mut self, progress: &[PartitionProgress], fence: u64, records: Vec<(i32, i64)>) -> Result<(), TxnError> {
+    fn commit(
+        &mut self,
+        progress: &[PartitionProgress],
+        fence: u64,
+        records: Vec<(i32, i64)>,
+        judged: bool,
+    ) -> Result<(), TxnError> {
         if self.fencing > 0 {
             self.fencing -= 1;
-            return Err(TxnError { fenced: true, ..TxnError::own(Fate::Replace, "commit", "_FENCED", "fenced") });
+            return Err(TxnError::own(Fate::Replace, Blame::Identity, "commit", "_FENCED", "fenced"));
+        }
+        if let Some(refused) = self.refused
+            && records.iter().any(|(_, offset)| *offset == refused)
+            && (!judged || self.refused_for_good)
+        {
+            return Err(TxnError::own(Fate::Abort, Blame::Record, "produce", "MSG_SIZE_TOO_LARGE", "told to refuse"));
         }
         if self.failing > 0 {
             self.failing -= 1;
-            return Err(TxnError::own(Fate::Abort, "commit", "TEST", "told to fail"));
+            return Err(TxnError::own(Fate::Abort, Blame::Other, "commit", "TEST", "told to fail"));
         }
         if fence != self.generation {
-            return Err(TxnError::own(Fate::Abort, "send_offsets", "ILLEGAL_GENERATION", "stale member"));
+            return Err(TxnError::own(
+                Fate::Abort,
+                Blame::Membership,
+                "send_offsets",
+                "ILLEGAL_GENERATION",
+                "stale member",
+            ));
+        }
+        self.sizes.push(records.len());
+        if judged {
+            self.condemned.extend(records.iter().map(|(_, offset)| *offset));
         }
         for (partition, offset) in records {
             self.visible.entry(partition).or_default().push(offset);

@@ -1,0 +1,169 @@
+//! Finds the record that makes its transactions fail: one whose output the brokers refuse (too large for its topic, not
+//! authorised), which the producer cannot know beforehand.
+//!
+//! When a transaction fails for such a reason the lane's next ones are smaller, by eight each time, until one record is
+//! alone and has failed [`STRIKES`] times. That record is then *condemned*: its transform's policy settles it in place of
+//! its outputs. While nobody is under suspicion transactions grow again, twice with each commit.
+
+use pelton_kafka::{Batch, Offset, Position, TopicPartition, TxnError};
+use std::collections::BTreeMap;
+
+/// Failures of a record in a transaction of its own after which it is condemned: a topic that is just being changed must
+/// not cost a record.
+const STRIKES: u32 = 3;
+const SHRINK: u64 = 8;
+/// Transactions of this many records count as full size again.
+const FULL: u64 = 4096;
+
+/// One lane's search.
+#[derive(Debug, Default)]
+pub struct Isolation {
+    /// Records of a transaction; `None`: as many as the configuration says.
+    limit: Option<u64>,
+    suspects: BTreeMap<TopicPartition, Suspect>,
+}
+
+#[derive(Debug)]
+struct Suspect {
+    offset: Offset,
+    strikes: u32,
+    refusal: Refusal,
+}
+
+/// Why a record's outputs cannot be written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// The topic that refused, an index into the plan's outputs, where that is known.
+    pub topic: Option<u32>,
+    /// The broker's error and its text.
+    pub reason: String,
+}
+
+/// A condemned record's dead letter is refused too: nothing can settle it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hopeless {
+    pub partition: TopicPartition,
+    pub offset: Offset,
+}
+
+impl Isolation {
+    /// How many more records an open transaction of `records` may take.
+    pub fn room(&self, records: u64) -> usize {
+        self.limit.map_or(usize::MAX, |limit| limit.saturating_sub(records) as usize)
+    }
+
+    /// A transaction of `records` was refused; `alone` is its record if there was but one.
+    pub fn refused(
+        &mut self,
+        records: u64,
+        alone: Option<(TopicPartition, Offset)>,
+        cause: &TxnError,
+    ) -> Result<(), Hopeless> {
+        self.limit = Some((records / SHRINK).max(1));
+        let Some((partition, offset)) = alone else { return Ok(()) };
+        let refusal = Refusal { topic: cause.topic, reason: format!("{} ({})", cause.text, cause.name) };
+        let suspect = self.suspects.entry(partition.clone()).or_insert(Suspect { offset, strikes: 0, refusal });
+        if suspect.offset != offset {
+            *suspect = Suspect { offset, strikes: 0, refusal: suspect.refusal.clone() };
+        }
+        suspect.strikes += 1;
+        if suspect.strikes == STRIKES {
+            tracing::error!(%partition, %offset, error = %cause, "a record's outputs are refused: its policy settles it");
+        }
+        if suspect.strikes >= 2 * STRIKES { Err(Hopeless { partition, offset }) } else { Ok(()) }
+    }
+
+    /// A transaction up to these positions was committed.
+    pub fn committed(&mut self, progress: &[(TopicPartition, Position)]) {
+        let Some(limit) = self.limit else { return };
+        for (partition, position) in progress {
+            if self.suspects.get(partition).is_some_and(|s| s.offset.next() <= *position) {
+                self.suspects.remove(partition);
+            }
+        }
+        if self.suspects.is_empty() {
+            self.limit = (limit * 2 < FULL).then_some(limit * 2);
+        }
+    }
+
+    /// The partition is not ours any more.
+    pub fn forget(&mut self, partition: &TopicPartition) {
+        self.suspects.remove(partition);
+    }
+
+    /// What the only record of `batch` is condemned for, if it is. `partition` is its partition.
+    pub fn verdict(&self, partition: &TopicPartition, batch: &Batch) -> Option<Refusal> {
+        let suspect = self.suspects.get(partition).filter(|s| s.strikes >= STRIKES)?;
+        let only = batch.get(0).filter(|message| batch.len() == 1 && message.offset() == suspect.offset);
+        only.map(|_| suspect.refusal.clone())
+    }
+
+    pub fn is_searching(&self) -> bool {
+        self.limit.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pelton_kafka::{Blame, Fate, OwnedMessage};
+
+    fn p(partition: i32) -> TopicPartition {
+        TopicPartition { topic: "in".into(), partition }
+    }
+
+    fn cause() -> TxnError {
+        let error = TxnError::own(Fate::Abort, Blame::Record, "produce", "MSG_SIZE_TOO_LARGE", "too large");
+        TxnError { topic: Some(1), ..error }
+    }
+
+    fn batch(offset: i64) -> Batch {
+        let mut batch = Batch::new();
+        batch.push_owned(0, OwnedMessage { partition: 0, offset, ..OwnedMessage::default() });
+        batch
+    }
+
+    #[test]
+    fn transactions_shrink_to_the_record_and_grow_again_behind_it() {
+        let mut isolation = Isolation::default();
+        assert_eq!(isolation.room(1_000_000), usize::MAX);
+        for (records, room) in [(4_000, 500), (500, 62), (62, 7), (7, 1)] {
+            isolation.refused(records, None, &cause()).unwrap();
+            assert_eq!(isolation.room(0), room);
+        }
+        for strike in 0..STRIKES {
+            assert_eq!(isolation.verdict(&p(0), &batch(41)), None, "strike {strike}");
+            isolation.refused(1, Some((p(0), Offset(41))), &cause()).unwrap();
+            isolation.committed(&[(p(1), Position(100))]);
+            assert_eq!(isolation.room(0), 1, "it does not grow while somebody is under suspicion");
+        }
+        let refusal = isolation.verdict(&p(0), &batch(41)).unwrap();
+        assert_eq!(refusal, Refusal { topic: Some(1), reason: "too large (MSG_SIZE_TOO_LARGE)".into() });
+        assert_eq!(isolation.verdict(&p(0), &batch(42)), None, "its neighbour is not condemned");
+        isolation.committed(&[(p(0), Position(42))]);
+        assert_eq!((isolation.room(0), isolation.room(1)), (2, 1));
+        (0..12).for_each(|_| isolation.committed(&[]));
+        assert!(!isolation.is_searching());
+    }
+
+    #[test]
+    fn a_record_whose_dead_letter_is_refused_too_is_hopeless() {
+        let mut isolation = Isolation::default();
+        let refused = |isolation: &mut Isolation| isolation.refused(1, Some((p(0), Offset(7))), &cause());
+        (1..2 * STRIKES).for_each(|_| refused(&mut isolation).unwrap());
+        assert_eq!(refused(&mut isolation), Err(Hopeless { partition: p(0), offset: Offset(7) }));
+    }
+
+    #[test]
+    fn a_suspect_that_passes_after_all_is_cleared() {
+        let mut isolation = Isolation::default();
+        isolation.refused(1, Some((p(0), Offset(7))), &cause()).unwrap();
+        isolation.committed(&[(p(0), Position(8))]);
+        assert_eq!(isolation.room(0), 2);
+        isolation.refused(1, Some((p(0), Offset(9))), &cause()).unwrap();
+        isolation.refused(1, Some((p(0), Offset(9))), &cause()).unwrap();
+        assert_eq!(isolation.verdict(&p(0), &batch(9)), None, "two strikes are not three");
+        isolation.forget(&p(0));
+        assert!(isolation.suspects.is_empty());
+    }
+}
