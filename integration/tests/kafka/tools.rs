@@ -105,7 +105,7 @@ fn a_reset_is_refused_while_a_processor_runs_and_then_the_processor_goes_on_from
     });
     assert_eq!(shown["group"]["state"], "Stable", "{shown}");
     let member = &shown["group"]["members"][0];
-    assert_eq!(member["client"], format!("pelton-{}-a-0", scene.name));
+    assert_eq!(member["client"], format!("pelton-{}/a/0", scene.name));
     assert_eq!(member["partitions"].as_array().unwrap().len(), 2);
     assert_eq!((&shown["partitions"][0]["committed"], &shown["partitions"][0]["low"]), (&500.into(), &0.into()));
 
@@ -115,7 +115,7 @@ fn a_reset_is_refused_while_a_processor_runs_and_then_the_processor_goes_on_from
     let refused = call(&scene, &config, &["offsets", "reset", "--to", "earliest", "--execute"]);
     assert_eq!(refused.exit, Some(75), "{}", refused.err);
     assert!(refused.err.contains("error[offsets.group_active]"), "{}", refused.err);
-    assert!(refused.err.contains(&format!("pelton-{}-a-0", scene.name)), "{}", refused.err);
+    assert!(refused.err.contains(&format!("pelton-{}/a/0", scene.name)), "{}", refused.err);
     assert_eq!(pelton.stop(), Some(0));
     assert_eq!(scene.committed("in", 2), [500, 500], "neither the dry run nor the refusal wrote anything");
 
@@ -419,4 +419,28 @@ fn a_dead_letter_that_cannot_go_back_stops_the_replay_unless_it_may_be_left_out(
     assert_eq!(scene.reader("secret").poll(Duration::from_secs(1)).unwrap(), 0);
     let group = format!("{}/@dlq-replay/@source/redact/guest.rejected", scene.name);
     assert_eq!(kafka::committed(&scene.broker.bootstrap, &group, &scene.topic("dead"), 1).unwrap(), [5]);
+}
+
+#[test]
+fn a_record_that_the_target_refuses_is_found_and_its_neighbours_pass() {
+    let scene = Scene::new("replayrefused", &[("in", 1), ("out", 1), ("dead", 1)]);
+    let config = scene.config("", &[REDACT]);
+    let small = scene.topic("small");
+    kafka::create_topics_with(&scene.broker.bootstrap, &[(&small, 1)], &[("max.message.bytes", "3000")]).unwrap();
+    let mut all = letters(&scene, 9, 1);
+    all[4].headers[0].1 = Some(vec![b'x'; 5_000]);
+    scene.produce("dead", &all);
+    let replay = [&REPLAY[..], &["--to", "TOPIC:small"]].concat();
+    let stopped = call(&scene, &config, &replay);
+    assert_eq!(stopped.exit, Some(1), "{}", stopped.err);
+    assert!(
+        stopped.err.contains(&format!("error[dlq.no_route]: the dead letter {}/0@4", scene.topic("dead"))),
+        "{}",
+        stopped.err
+    );
+    let mut target = scene.reader("small");
+    assert_eq!(numbers(target.read(4, LONG)), [0, 1, 2, 3]);
+    let rest = done(&scene, &config, &[&replay[..], &["--pass-over"]].concat());
+    assert!(rest.err.contains("4 dead letters replayed"), "{}", rest.err);
+    assert_eq!(numbers(target.read(8, LONG)), [0, 1, 2, 3, 5, 6, 7, 8]);
 }

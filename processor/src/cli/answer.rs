@@ -59,7 +59,7 @@ fn exit(error: &ToolError) -> Exit {
         ToolError::Usage(_) => Exit::Usage,
         ToolError::Unreachable(_) => Exit::Unavailable,
         ToolError::Denied(_) | ToolError::WriteDenied(_) => Exit::Auth,
-        ToolError::Refused(_) | ToolError::NoRoute { .. } => Exit::Failed,
+        ToolError::Refused(_) | ToolError::RecordRefused(_) | ToolError::NoRoute { .. } => Exit::Failed,
         ToolError::Active { .. } | ToolError::NotWritten { .. } | ToolError::Fenced(_) | ToolError::Failed(_) => {
             Exit::Temporary
         }

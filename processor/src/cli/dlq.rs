@@ -95,7 +95,7 @@ pub(super) struct Replay {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
 
-    /// Leave out what cannot be replayed (from a topic that the application does not read, or too large) instead of
+    /// Leave out what cannot be replayed (from a topic that the application does not read, too large) instead of
     /// stopping there. Once a later one of its kind is replayed, it counts as done.
     #[arg(long)]
     pass_over: bool,

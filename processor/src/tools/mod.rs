@@ -49,6 +49,8 @@ pub enum ToolError {
     Fenced(#[source] TxnError),
     #[error("the brokers refuse to write: {0}")]
     WriteDenied(#[source] TxnError),
+    #[error("the brokers refuse a record: {0}")]
+    RecordRefused(#[source] TxnError),
     #[error("a transaction failed, and everything since the last commit is undone: {0}")]
     Failed(#[source] TxnError),
 }
@@ -69,6 +71,7 @@ impl ToolError {
             ToolError::NoDeadLetters(_) => "dlq.none",
             ToolError::NoRoute { .. } => "dlq.no_route",
             ToolError::Fenced(_) => "dlq.replay_fenced",
+            ToolError::RecordRefused(_) => "dlq.refused",
             ToolError::Failed(_) => "dlq.replay_failed",
         }
     }
@@ -94,7 +97,7 @@ impl ToolError {
             ToolError::NoDeadLetters(_) => {
                 "set `on_error: { then: dead_letter, topic: … }`, or name a topic with `--topic`"
             }
-            ToolError::NoRoute { .. } => {
+            ToolError::NoRoute { .. } | ToolError::RecordRefused(_) => {
                 "those before it are replayed; send this kind elsewhere with `--to TOPIC`, or leave it out with `--pass-over`"
             }
             ToolError::Fenced(_) => "nothing is lost or doubled; let one of the two run",
@@ -127,7 +130,7 @@ impl<'a> Cluster<'a> {
     pub fn new(loaded: &'a Loaded) -> Result<Self, ToolError> {
         let (consumer, producer) =
             prepare::clients(loaded).map_err(|errors| ToolError::Config(ConfigErrors(errors)))?;
-        let name = format!("pelton-{}-tools", loaded.config.application);
+        let name = format!("pelton-{}/@tools", loaded.config.application);
         let ours = |p: Properties| p.with("client.id", name.as_str()).with("allow.auto.create.topics", "false");
         let (consumer, producer) = (ours(consumer), ours(producer));
         // Under the application's own name, where it has rights; nobody ever joins it.

@@ -18,7 +18,7 @@
 use super::letters::{self, Class, Filter, Letter};
 use super::{Cluster, PATIENCE, ToolError};
 use pelton_kafka::{
-    Fate, GroupMetadata, Output, PartitionProgress, Partitioning, Position, ProduceError, Producer, Properties,
+    Blame, Fate, GroupMetadata, Output, PartitionProgress, Partitioning, Position, ProduceError, Producer, Properties,
     TopicInfo, TopicPartition, TxnError,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -260,13 +260,32 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// One transaction with everything that waits.
+    /// Everything that waits.
     fn write(&mut self) -> Result<(), ToolError> {
         let letters = std::mem::take(&mut self.waiting);
         self.bytes = 0;
-        if letters.is_empty() {
-            return Ok(());
+        if letters.is_empty() { Ok(()) } else { self.send(&letters) }
+    }
+
+    /// In one transaction; where the brokers refuse a record, in halves, until that one stands alone.
+    fn send(&mut self, letters: &[(Letter, Route)]) -> Result<(), ToolError> {
+        match (self.transact(letters), letters) {
+            (Err(ToolError::RecordRefused(_)), [(letter, _)]) if self.request.pass_over => {
+                let topic = self.routes.name(letter);
+                self.report.tally(letter, &topic).passed_over += 1;
+                Ok(())
+            }
+            (Err(ToolError::RecordRefused(error)), [(letter, _)]) => Err(self.no_route(letter, error.to_string())),
+            (Err(ToolError::RecordRefused(_)), letters) => {
+                let (first, second) = letters.split_at(letters.len() / 2);
+                self.send(first)?;
+                self.send(second)
+            }
+            (result, _) => result,
         }
+    }
+
+    fn transact(&mut self, letters: &[(Letter, Route)]) -> Result<(), ToolError> {
         let topics: Vec<Arc<str>> = self.routes.topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
         let producer = Arc::new(Producer::new(&self.properties, &topics)?);
         let patience = self.progress.cluster.config.kafka.transaction_timeout.duration() + PATIENCE;
@@ -276,7 +295,7 @@ impl Run<'_> {
             self.progress.look_up(class, true)?;
         }
         producer.begin().map_err(failed)?;
-        let filled = self.fill(&producer, &letters).and_then(|filled| {
+        let filled = self.fill(&producer, letters).and_then(|filled| {
             self.seal(&producer, &filled, patience)?;
             Ok(filled)
         });
@@ -388,7 +407,13 @@ fn produce(producer: &Producer, output: &Output<'_>) -> Result<(), ProduceError>
             Err(ProduceError::Full) if Instant::now() < deadline => std::thread::park_timeout(PAUSE),
             Err(ProduceError::Full) => {
                 let text = "the producer's queue stays full";
-                return Err(ProduceError::Txn(TxnError::own(Fate::Abort, "produce", "_QUEUE_FULL", text)));
+                return Err(ProduceError::Txn(TxnError::own(
+                    Fate::Abort,
+                    Blame::Brokers,
+                    "produce",
+                    "_QUEUE_FULL",
+                    text,
+                )));
             }
             other => return other,
         }
@@ -418,7 +443,7 @@ fn bounded(
     let thread = std::thread::Builder::new().name("replay-commit".to_owned()).spawn(move || {
         let _ = done.send(call(&inside));
     });
-    let lost = |text: String| Err(TxnError::own(Fate::Replace, "commit", "_TIMED_OUT", text));
+    let lost = |text: String| Err(TxnError::own(Fate::Replace, Blame::Other, "commit", "_TIMED_OUT", text));
     match thread {
         Err(error) => lost(format!("no thread for it: {error}")),
         Ok(_) => result.recv_timeout(limit).unwrap_or_else(|_| lost(format!("it did not return within {limit:?}"))),
@@ -426,11 +451,11 @@ fn bounded(
 }
 
 fn failed(error: TxnError) -> ToolError {
-    match error.fate {
-        _ if error.fenced => ToolError::Fenced(error),
-        Fate::Stop => ToolError::WriteDenied(error),
-        _ if error.name.ends_with("_AUTHORIZATION_FAILED") => ToolError::WriteDenied(error),
-        Fate::Abort | Fate::Retry | Fate::Replace => ToolError::Failed(error),
+    match error.blame {
+        Blame::Identity => ToolError::Fenced(error),
+        _ if error.fate == Fate::Stop || error.name.ends_with("_AUTHORIZATION_FAILED") => ToolError::WriteDenied(error),
+        Blame::Record => ToolError::RecordRefused(error),
+        Blame::Brokers | Blame::Membership | Blame::Other => ToolError::Failed(error),
     }
 }
 
@@ -474,11 +499,12 @@ mod tests {
 
     #[test]
     fn what_went_wrong_decides_what_an_operator_is_told() {
-        let error = |fate, name| TxnError::own(fate, "commit", name, "");
-        assert_eq!(failed(error(Fate::Abort, "_TIMED_OUT")).code(), "dlq.replay_failed");
-        assert_eq!(failed(error(Fate::Abort, "TOPIC_AUTHORIZATION_FAILED")).code(), "kafka.denied");
-        assert_eq!(failed(error(Fate::Stop, "x")).code(), "kafka.denied");
-        assert_eq!(failed(TxnError { fenced: true, ..error(Fate::Replace, "_FENCED") }).code(), "dlq.replay_fenced");
+        let code = |fate, blame, name| failed(TxnError::own(fate, blame, "commit", name, "")).code();
+        assert_eq!(code(Fate::Abort, Blame::Brokers, "_TIMED_OUT"), "dlq.replay_failed");
+        assert_eq!(code(Fate::Abort, Blame::Record, "TOPIC_AUTHORIZATION_FAILED"), "kafka.denied");
+        assert_eq!(code(Fate::Stop, Blame::Other, "x"), "kafka.denied");
+        assert_eq!(code(Fate::Replace, Blame::Identity, "_FENCED"), "dlq.replay_fenced");
+        assert_eq!(code(Fate::Abort, Blame::Record, "MSG_SIZE_TOO_LARGE"), "dlq.refused");
     }
 
     #[test]
@@ -487,7 +513,7 @@ mod tests {
         let result = persist(Duration::from_secs(60), || {
             calls += 1;
             let fate = if calls < 3 { Fate::Retry } else { Fate::Abort };
-            Err(TxnError::own(fate, "commit", "x", ""))
+            Err(TxnError::own(fate, Blame::Other, "commit", "x", ""))
         });
         assert_eq!((calls, result.unwrap_err().fate), (3, Fate::Abort));
     }
