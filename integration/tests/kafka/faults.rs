@@ -1,10 +1,12 @@
 //! What Pelton does by itself when it is paused, robbed of its identity, or when a topic refuses what it writes.
 
 use crate::support::{IDENTITY, LONG, Scene, Step, assert_each_once_in_order, numbered, numbers};
+use pelton_integration::broker::Broker;
+use pelton_integration::cluster::Cluster;
 use pelton_integration::eventually;
 use pelton_integration::kafka::{self, Record};
 use pelton_integration::process::Pelton;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_process_paused_past_all_timeouts_wakes_as_a_zombie_writes_nothing_and_recovers_by_itself() {
@@ -130,6 +132,32 @@ fn an_output_topic_that_is_deleted_costs_its_records_their_policy_and_heals_when
     all.extend(numbers(&dead.records));
     all.sort_unstable();
     assert_eq!(all, (100..count).collect::<Vec<_>>(), "each record once, here or there");
+}
+
+#[test]
+fn sigterm_is_obeyed_within_the_drain_limit_though_the_broker_hangs_or_is_gone() {
+    let home = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(1, home.path()).unwrap();
+    for hang in [true, false] {
+        let broker = Box::leak(Box::new(Broker { bootstrap: cluster.direct(), description: "its own".into() }));
+        let scene = Scene::on(broker, "drain", &[("in", 2), ("out", 2)]);
+        let config = scene.config("drain_limit: 8s", &[IDENTITY]);
+        let mut pelton = Pelton::start(&config, "a");
+        scene.produce("in", &numbered(0, 1_000));
+        scene.reader("out").read(1_000, LONG);
+        if hang {
+            cluster.nodes[0].pause();
+        } else {
+            cluster.nodes[0].kill();
+        }
+        let told = Instant::now();
+        pelton.signal(libc::SIGTERM);
+        let status = pelton.wait(LONG);
+        // Nothing was open; whether the group could be left is not the operator's concern at this moment.
+        assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
+        assert!(matches!(status.code(), Some(0 | 75)), "{status}; log:\n{}", pelton.log());
+        cluster.nodes[0].resume();
+    }
 }
 
 #[test]

@@ -18,7 +18,11 @@ pub struct Scene {
 impl Scene {
     /// Makes the topics, with this test's name before theirs.
     pub fn new(test: &str, topics: &[(&str, i32)]) -> Self {
-        let broker = broker::shared();
+        Self::on(broker::shared(), test, topics)
+    }
+
+    /// The same on a broker of the test's own.
+    pub fn on(broker: &'static Broker, test: &str, topics: &[(&str, i32)]) -> Self {
         let unique = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() % 1_000_000_000;
         let scene = Scene { broker, name: format!("{test}-{unique}") };
         let names: Vec<String> = topics.iter().map(|(topic, _)| scene.topic(topic)).collect();

@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 /// How long one try of a call may take before we look whether it is still wanted.
-const TRY: Duration = Duration::from_secs(3);
+const TRY: Duration = Duration::from_secs(2);
 /// Between two tries of a call that failed at once.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often a missing output topic is looked for again.
@@ -81,9 +81,16 @@ impl Committer {
                 break;
             }
             if renew {
-                tracing::info!("a request of a committed transaction was never answered: renewing the producer");
+                let started = Instant::now();
                 let report = match self.replace_producer() {
-                    Ok(()) => Report::Ready,
+                    Ok(()) => {
+                        let took_ms = started.elapsed().as_millis() as u64;
+                        tracing::info!(
+                            took_ms,
+                            "a request of a committed transaction was never answered: producer renewed"
+                        );
+                        Report::Ready
+                    }
                     Err(Ending::Stop(error)) => Report::Stop(error),
                     Err(Ending::GaveUp(GaveUp)) => continue,
                 };
