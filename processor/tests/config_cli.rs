@@ -96,6 +96,32 @@ fn usage() {
 }
 
 #[test]
+fn tools_refuse_what_they_cannot_understand_before_they_ask_a_broker() {
+    let setup = Setup::new().file("a.yaml", &minimal(""));
+    let file = setup.path("a.yaml").display().to_string();
+    for arguments in [
+        &["offsets", "reset"][..],
+        &["offsets", "reset", "--to", "10"],
+        &["offsets", "reset", "--to", "@yesterday"],
+        &["offsets", "reset", "--to", "latest", "--partition", "1"],
+        &["dlq", "show", "--transform", "a", "--topic", "b"],
+        &["dlq", "replay", "--execute"],
+        &["dlq", "replay", "--transform", "nobody"],
+        &["dlq", "replay", "--topic", "a", "--to", "a"],
+    ] {
+        let output = pelton(&[&["-c", file.as_str()][..], arguments].concat(), &[]);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", err(&output));
+        assert_eq!(out(&output), "");
+    }
+    // A value may begin with a hyphen; nothing is left to refuse but the configuration.
+    let output = pelton(&["offsets", "reset", "--to", "-10", "--set", "workers=many", "-c", &file], &[]);
+    assert_eq!(output.status.code(), Some(78), "{}", err(&output));
+    for arguments in [&["offsets", "--help"][..], &["offsets", "reset", "--help"], &["dlq", "replay", "--help"]] {
+        assert_eq!(pelton(arguments, &[]).status.code(), Some(0), "{arguments:?}");
+    }
+}
+
+#[test]
 fn the_schema_is_printed() {
     let output = pelton(&["config", "schema"], &[]);
     let schema: Value = serde_json::from_slice(&output.stdout).expect("JSON");

@@ -64,8 +64,8 @@ impl Control {
             Control::AtLeastOnce => "{ guarantee: at_least_once, commit_interval: 500ms }",
             Control::NoRenewal => "{ renew_in_doubt: false }",
             Control::OffsetsFirst => "{ commit_interval: 100ms }",
-            // What stays open must still be so when the partitions have a new owner.
-            Control::SkipRevoke => "{ commit_interval: 4s, latency: throughput }",
+            // Long enough that what was begun is still open when the new owner asks for the position.
+            Control::SkipRevoke => "{ commit_interval: 3s, latency: throughput }",
         }
     }
 

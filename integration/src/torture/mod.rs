@@ -2,7 +2,7 @@
 //! decides, while readers who know nothing of Pelton judge every record. In one run also processors that are wrong on
 //! purpose, who must be caught. `./dev torture` is its door; what is promised is in `docs/`.
 //!
-//! In the order of a run: [`schedule`] says what is done, [`arena`] is to whom, [`nemesis`] does it, [`verifier`] judges,
+//! In the order of a run: [`mod@schedule`] says what is done, [`arena`] is to whom, [`nemesis`] does it, [`verifier`] judges,
 //! [`controls`] judge the verifier, [`report`] tells.
 
 pub mod arena;

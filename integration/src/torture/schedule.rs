@@ -118,13 +118,13 @@ impl Fault {
         Self::all().find(|fault| fault.name() == name)
     }
 
-    /// Does it make sense with one broker only? Every kill of a coordinator would be a plain one. And while its only
-    /// broker restarts a partition has no leader at all: Kafka 4.3.1 then takes its topic for deleted and writes no
-    /// markers (KAFKA-20734), so that a transaction which was aborted is committed with a later one. Seen here: no
-    /// processor can make up for that.
+    /// Does it make sense with one broker only? A kill of it leaves every partition without a leader, and Kafka 4.3.1 then
+    /// ends transactions without writing their markers (docs/decisions/0010-markers-skipped.md): nobody can be exact there.
     fn fits_one_broker(self) -> bool {
-        let restarts = matches!(self, BrokerKill | BrokerRoll);
-        !restarts && !matches!(self, KillTransactionCoordinator | KillGroupCoordinator | KillOutputLeader | Unwritable)
+        !matches!(
+            self,
+            BrokerKill | BrokerRoll | KillTransactionCoordinator | KillGroupCoordinator | KillOutputLeader | Unwritable
+        )
     }
 
     /// Short enough, and heals fast enough, for a run of two minutes.

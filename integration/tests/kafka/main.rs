@@ -10,3 +10,4 @@ mod membership;
 mod records;
 mod refusals;
 mod support;
+mod tools;

@@ -1,14 +1,17 @@
 //! The group member of one worker: reads into queues of its own (one per lane) and serves rebalances on the thread that
 //! polls it, so that a revocation can finish open transactions before it returns (I6).
 //!
-//! Two librdkafka facts shape this file. Partition queues must be forwarded to our queues *before* the assignment takes
-//! effect, else records appear on the consumer's main queue. And the main queue must be served with the rebalance callback
-//! installed: without one librdkafka drops the assignment by itself.
+//! Three librdkafka facts shape this file. Partition queues must be forwarded to our queues *before* the assignment takes
+//! effect, else records appear on the consumer's main queue. The main queue must be served with the rebalance callback
+//! installed: without one librdkafka drops the assignment by itself. And librdkafka must not look up where to begin: see
+//! [`crate::locate`]. A partition whose place is not known yet is parked: it is fetched into a queue that nobody reads.
 
 use crate::batch::Batch;
 use crate::client::{Client, Queue, on_error};
 use crate::error::{ClientError, Fate, TxnError, call_error, check, classify, name_of, text_of};
 use crate::group::{GroupMetadata, NotAMember};
+use crate::list::{List, entries};
+use crate::locate;
 use crate::position::{PartitionProgress, Position, TopicPartition};
 use crate::properties::Properties;
 use crate::wake::Wake;
@@ -45,6 +48,9 @@ pub enum ConsumerError {
     Rebalance(#[source] TxnError),
     #[error("a record arrived on the main queue: partitions are not forwarded")]
     MainQueue,
+    /// The log does not have the position any more: deleted by retention, or cut off. A new consumer begins where it can.
+    #[error("partition {partition} no longer has the position that was to be read")]
+    LostPlace { partition: i32 },
 }
 
 /// One group member. Used by the thread that made it, but for [`Consumer::committed`] and [`Consumer::commit`], which
@@ -53,6 +59,7 @@ pub enum ConsumerError {
 pub struct Consumer {
     // Dropped in this order: queues before their client, what callbacks point at after it.
     lanes: Vec<Queue>,
+    parking: Queue,
     client: Client,
     /// Boxed: librdkafka keeps its address.
     shared: Box<Shared>,
@@ -75,8 +82,19 @@ struct Shared {
     rebalanced: Cell<bool>,
     error: RefCell<Option<TxnError>>,
     lanes: Vec<*mut sys::rd_kafka_queue_t>,
+    /// Takes what is fetched of partitions whose place is not known yet.
+    parking: Cell<*mut sys::rd_kafka_queue_t>,
+    unlocated: RefCell<Vec<Unlocated>>,
+    locate_at: Cell<Option<Instant>>,
     topics: Vec<Arc<str>>,
     starts: Vec<Start>,
+}
+
+/// An assigned partition of which nobody could say where to begin.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Unlocated {
+    partition: TopicPartition,
+    lane: usize,
 }
 
 impl std::fmt::Debug for Shared {
@@ -84,6 +102,51 @@ impl std::fmt::Debug for Shared {
         f.debug_struct("Shared").field("topics", &self.topics).finish_non_exhaustive()
     }
 }
+
+impl Shared {
+    /// Where each of these partitions begins; `None`: nobody can say yet.
+    fn locate(
+        &self,
+        rk: *mut sys::rd_kafka_t,
+        partitions: &[TopicPartition],
+        limit: Duration,
+    ) -> Vec<Option<Position>> {
+        let start = |p: &TopicPartition| {
+            self.topics.iter().position(|t| *t == p.topic).map_or(Start::Earliest, |i| self.starts[i])
+        };
+        let wanted: Vec<(TopicPartition, Start)> = partitions.iter().map(|p| (p.clone(), start(p))).collect();
+        locate::locate(rk, &wanted, limit)
+    }
+
+    /// Gives new partitions their queues and their first offsets, before the assignment takes effect.
+    fn place(
+        &self,
+        rk: *mut sys::rd_kafka_t,
+        raw: *mut sys::rd_kafka_topic_partition_list_t,
+        partitions: &[TopicPartition],
+        lanes: &[usize],
+    ) {
+        let places = self.locate(rk, partitions, LOCATE_LIMIT);
+        for (i, ((partition, &lane), place)) in partitions.iter().zip(lanes).zip(places).enumerate() {
+            // Parked at its end: something that it can be moved from, and little to fetch.
+            let offset = place.map_or(i64::from(sys::RD_KAFKA_OFFSET_END), |position| position.0);
+            // SAFETY: librdkafka's list, live for the callback, with an element for each of `partitions`, in their order.
+            unsafe { (*(*raw).elems.add(i)).offset = offset };
+            if place.is_some() {
+                forward(rk, partition, self.lanes[lane]);
+            } else {
+                tracing::info!(%partition, "not known yet where to begin: transactions or the coordinator are awaited");
+                forward(rk, partition, self.parking.get());
+                self.unlocated.borrow_mut().push(Unlocated { partition: partition.clone(), lane });
+            }
+        }
+    }
+}
+
+/// How long an assignment waits for positions; what is not known by then is looked up while the others go on.
+const LOCATE_LIMIT: Duration = Duration::from_secs(3);
+const LOCATE_AGAIN_LIMIT: Duration = Duration::from_secs(1);
+const LOCATE_PAUSE: Duration = Duration::from_millis(100);
 
 impl Consumer {
     /// Makes the member and subscribes. `topics` are in the order of [`crate::Message::topic`]; `wake` is notified
@@ -100,6 +163,9 @@ impl Consumer {
             rebalanced: Cell::new(false),
             error: RefCell::new(None),
             lanes: Vec::new(),
+            parking: Cell::new(ptr::null_mut()),
+            unlocated: RefCell::default(),
+            locate_at: Cell::new(None),
             topics: names.clone(),
             starts: topics.iter().map(|(_, start)| *start).collect(),
         });
@@ -121,6 +187,9 @@ impl Consumer {
         let queues: Vec<Queue> =
             (0..lanes).map(|_| Queue::own(unsafe { sys::rd_kafka_queue_new(client.raw()) })).collect();
         shared.lanes = queues.iter().map(Queue::raw).collect();
+        // SAFETY: as above.
+        let parking = Queue::own(unsafe { sys::rd_kafka_queue_new(client.raw()) });
+        shared.parking.set(parking.raw());
         // SAFETY: our reference to the group's queue.
         let main = Queue::own(unsafe { sys::rd_kafka_queue_get_consumer(client.raw()) });
         for queue in queues.iter().chain([&main]) {
@@ -133,6 +202,7 @@ impl Consumer {
         subscribe(&client, &names)?;
         Ok(Consumer {
             lanes: queues,
+            parking,
             shared,
             client,
             topics: names,
@@ -148,7 +218,7 @@ impl Consumer {
                 // SAFETY: a live handle. Callbacks run inside this call.
                 let message = unsafe { sys::rd_kafka_consumer_poll(self.client.raw(), 0) };
                 if message.is_null() {
-                    return self.health();
+                    break;
                 }
                 // SAFETY: a non-null message is ours: read, then destroyed once.
                 let code = unsafe {
@@ -162,7 +232,48 @@ impl Consumer {
                     code => tracing::warn!(error = name_of(code), "{}", text_of(code)),
                 }
             }
-        })
+            self.health()
+        })?;
+        self.locate_parked();
+        Ok(())
+    }
+
+    /// Finds out where parked partitions begin, and lets them go.
+    fn locate_parked(&self) {
+        let now = Instant::now();
+        if self.shared.unlocated.borrow().is_empty() || self.shared.locate_at.get().is_some_and(|at| now < at) {
+            return;
+        }
+        let waiting = self.shared.unlocated.borrow().clone();
+        let partitions: Vec<TopicPartition> = waiting.iter().map(|w| w.partition.clone()).collect();
+        let places = self.shared.locate(self.client.raw(), &partitions, LOCATE_AGAIN_LIMIT);
+        for (waiting, place) in waiting.into_iter().zip(places) {
+            let Some(position) = place else { continue };
+            // First the queue, then the seek: what was fetched before it is dropped, what comes after it is the lane's.
+            self.forward(&waiting.partition, waiting.lane);
+            match self.seek(&[(waiting.partition.clone(), position)]) {
+                Ok(()) => self.shared.unlocated.borrow_mut().retain(|other| *other != waiting),
+                Err(error) => {
+                    tracing::debug!(partition = %waiting.partition, %error, "cannot begin yet");
+                    forward(self.client.raw(), &waiting.partition, self.parking.raw());
+                }
+            }
+        }
+        self.empty_parking();
+        self.shared.locate_at.set(Some(Instant::now() + LOCATE_PAUSE));
+    }
+
+    fn empty_parking(&self) {
+        loop {
+            // SAFETY: a live queue; a returned message is ours and destroyed once.
+            unsafe {
+                let message = sys::rd_kafka_consume_queue(self.parking.raw(), 0);
+                if message.is_null() {
+                    return;
+                }
+                sys::rd_kafka_message_destroy(message);
+            }
+        }
     }
 
     /// Moves up to `max` records of `lane` into `into`. Never blocks. Owning thread only.
@@ -174,6 +285,7 @@ impl Consumer {
         // SAFETY: room for `max` pointers; each returned message is ours.
         let count =
             unsafe { sys::rd_kafka_consume_batch_queue(queue.raw(), 0, scratch.as_mut_ptr(), max) }.max(0) as usize;
+        let mut lost_place = None;
         for &message in &scratch[..count] {
             // SAFETY: a live message of ours.
             let (code, topic, partition) = unsafe { ((*message).err, (*message).rkt, (*message).partition) };
@@ -186,6 +298,12 @@ impl Consumer {
             tracing::warn!(partition, error = name_of(code), "fetch: {}", text_of(code));
             // SAFETY: ours, not handed on.
             unsafe { sys::rd_kafka_message_destroy(message) };
+            if code == Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET {
+                lost_place = Some(partition);
+            }
+        }
+        if let Some(partition) = lost_place {
+            return Err(ConsumerError::LostPlace { partition });
         }
         if count == 0 { self.health() } else { Ok(()) }
     }
@@ -217,7 +335,7 @@ impl Consumer {
         partitions: &[TopicPartition],
         timeout: Duration,
     ) -> Result<Vec<Option<Position>>, TxnError> {
-        committed(self.client.raw(), partitions, timeout)
+        locate::committed(self.client.raw(), partitions, timeout)?.into_iter().collect()
     }
 
     /// Commits positions outside of any transaction and waits for the answer: for at-least-once. Any thread.
@@ -345,29 +463,6 @@ fn subscribe(client: &Client, topics: &[Arc<str>]) -> Result<(), ClientError> {
     }
 }
 
-fn committed(
-    rk: *mut sys::rd_kafka_t,
-    partitions: &[TopicPartition],
-    timeout: Duration,
-) -> Result<Vec<Option<Position>>, TxnError> {
-    let failed = |code| classify("committed", code, text_of(code), false, true);
-    let list = List::new(partitions.iter().map(|p| (p, i64::from(sys::RD_KAFKA_OFFSET_INVALID), -1)));
-    // SAFETY: a live handle and list.
-    let code = unsafe { sys::rd_kafka_committed(rk, list.0, timeout.as_millis() as i32) };
-    if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-        return Err(failed(code));
-    }
-    let found: Vec<(TopicPartition, i64, Code)> = list.entries();
-    partitions
-        .iter()
-        .map(|wanted| match found.iter().find(|(p, ..)| p == wanted) {
-            Some((_, _, code)) if *code != Code::RD_KAFKA_RESP_ERR_NO_ERROR => Err(failed(*code)),
-            Some((_, offset, _)) if *offset >= 0 => Ok(Some(Position(*offset))),
-            _ => Ok(None),
-        })
-        .collect()
-}
-
 fn forward(rk: *mut sys::rd_kafka_t, partition: &TopicPartition, lane: *mut sys::rd_kafka_queue_t) {
     let Ok(topic) = CString::new(partition.topic.as_bytes()) else { return };
     // SAFETY: a live handle, string and lane queue; the partition queue's reference is given back.
@@ -399,15 +494,13 @@ unsafe extern "C" fn on_rebalance(
     let result = match (code, handler) {
         (Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS, Some(handler)) => {
             let lanes = handler.assigned(&partitions);
-            for (partition, lane) in partitions.iter().zip(lanes) {
-                forward(rk, partition, shared.lanes[lane]);
-            }
-            set_starts(rk, raw, shared);
+            shared.place(rk, raw, &partitions, &lanes);
             assign(rk, raw, cooperative)
         }
         (_, handler) => {
             // SAFETY: a live handle.
             let lost = unsafe { sys::rd_kafka_assignment_lost(rk) } != 0;
+            shared.unlocated.borrow_mut().retain(|waiting| !partitions.contains(&waiting.partition));
             if let Some(handler) = handler {
                 handler.revoked(&partitions, lost);
             }
@@ -416,38 +509,6 @@ unsafe extern "C" fn on_rebalance(
     };
     if let Err(error) = result {
         *shared.error.borrow_mut() = Some(error);
-    }
-}
-
-/// Partitions of topics that start at the end, and that the group has never committed, get that start. The others keep
-/// "committed, else `auto.offset.reset`".
-fn set_starts(rk: *mut sys::rd_kafka_t, raw: *mut sys::rd_kafka_topic_partition_list_t, shared: &Shared) {
-    // SAFETY: librdkafka's list, live for the callback.
-    let latest: Vec<TopicPartition> = unsafe { entries(raw) }
-        .into_iter()
-        .map(|(partition, ..)| partition)
-        .filter(|p| shared.topics.iter().position(|t| *t == p.topic).is_some_and(|i| shared.starts[i] == Start::Latest))
-        .collect();
-    if latest.is_empty() {
-        return;
-    }
-    match committed(rk, &latest, Duration::from_secs(10)) {
-        Err(error) => tracing::warn!(%error, "start: latest could not be looked up; starting at the earliest record"),
-        Ok(positions) => {
-            for (partition, position) in latest.iter().zip(positions) {
-                if position.is_some() {
-                    continue;
-                }
-                let Ok(topic) = CString::new(partition.topic.as_bytes()) else { continue };
-                // SAFETY: a live list and string; a found element is live.
-                unsafe {
-                    let found = sys::rd_kafka_topic_partition_list_find(raw, topic.as_ptr(), partition.partition);
-                    if !found.is_null() {
-                        (*found).offset = i64::from(sys::RD_KAFKA_OFFSET_END);
-                    }
-                }
-            }
-        }
     }
 }
 
@@ -481,67 +542,5 @@ fn whole_assignment(code: Code) -> Result<(), TxnError> {
     match code {
         Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
         code => Err(TxnError::of_code(Fate::Stop, "assign", code)),
-    }
-}
-
-/// A partition list of ours.
-pub(crate) struct List(pub(crate) *mut sys::rd_kafka_topic_partition_list_t);
-
-impl List {
-    pub(crate) fn of_progress(progress: &[PartitionProgress]) -> Self {
-        Self::new(progress.iter().map(|p| (&p.partition, p.position.0, p.leader_epoch)))
-    }
-
-    /// Entries are (partition, offset, leader epoch or -1).
-    fn new<'a>(entries: impl Iterator<Item = (&'a TopicPartition, i64, i32)>) -> Self {
-        // SAFETY: a fresh list, owned by us.
-        let list = List(unsafe { sys::rd_kafka_topic_partition_list_new(0) });
-        for (partition, offset, epoch) in entries {
-            let Ok(topic) = CString::new(partition.topic.as_bytes()) else { continue };
-            // SAFETY: a live list and string; the added element is live until the next addition.
-            unsafe {
-                let entry = sys::rd_kafka_topic_partition_list_add(list.0, topic.as_ptr(), partition.partition);
-                (*entry).offset = offset;
-                if epoch >= 0 {
-                    sys::rd_kafka_topic_partition_set_leader_epoch(entry, epoch);
-                }
-            }
-        }
-        list
-    }
-
-    fn entries(&self) -> Vec<(TopicPartition, i64, Code)> {
-        // SAFETY: a live list.
-        unsafe { entries(self.0) }
-    }
-
-    fn errors(&self) -> Vec<(TopicPartition, Code)> {
-        let failed = |(partition, _, code)| (code != Code::RD_KAFKA_RESP_ERR_NO_ERROR).then_some((partition, code));
-        self.entries().into_iter().filter_map(failed).collect()
-    }
-}
-
-impl Drop for List {
-    fn drop(&mut self) {
-        // SAFETY: owned by us, destroyed once.
-        unsafe { sys::rd_kafka_topic_partition_list_destroy(self.0) }
-    }
-}
-
-/// # Safety
-/// `raw` is null or a live list.
-unsafe fn entries(raw: *const sys::rd_kafka_topic_partition_list_t) -> Vec<(TopicPartition, i64, Code)> {
-    if raw.is_null() {
-        return Vec::new();
-    }
-    // SAFETY: `cnt` live elements with NUL-terminated topic names.
-    unsafe {
-        (0..(*raw).cnt as usize)
-            .map(|i| {
-                let entry = &*(*raw).elems.add(i);
-                let topic = Arc::from(CStr::from_ptr(entry.topic).to_string_lossy().as_ref());
-                (TopicPartition { topic, partition: entry.partition }, entry.offset, entry.err)
-            })
-            .collect()
     }
 }

@@ -1,8 +1,10 @@
 //! The consumer group's fence in a transaction. The broker refuses offsets of a stale member only if the member says who
-//! it is: with generation -1 and no member id it accepts them unchecked. So such metadata is never handed out.
+//! it is: with generation -1 and no member id it accepts them unchecked. So such metadata is never handed out by a
+//! consumer; a group that nobody joins has to be asked for by its own name.
 
+use crate::error::ClientError;
 use rdkafka_sys as sys;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// Proof of membership at one moment; goes into `send_offsets_to_transaction`.
 #[derive(Debug)]
@@ -37,6 +39,18 @@ impl GroupMetadata {
             )
         };
         if generation < 0 || member.is_empty() { Err(NotAMember { generation }) } else { Ok(metadata) }
+    }
+
+    /// For a group without members, whose positions only one transactional id ever commits: that id is the fence, and
+    /// nothing else is. Whoever uses it looks up positions *after* it has taken the id over.
+    pub fn without_members(group: &str) -> Result<Self, ClientError> {
+        let name = CString::new(group).map_err(|_| ClientError::ZeroByte(group.into()))?;
+        // SAFETY: a live string, copied; the object is ours. It says generation -1 and no member.
+        let raw = unsafe { sys::rd_kafka_consumer_group_metadata_new(name.as_ptr()) };
+        if raw.is_null() {
+            return Err(ClientError::Create { text: format!("`{group}` is no name for a group") });
+        }
+        Ok(GroupMetadata { raw })
     }
 
     pub(crate) fn raw(&self) -> *const sys::rd_kafka_consumer_group_metadata_t {

@@ -28,6 +28,15 @@ impl Cluster {
         Ok(Cluster { client: Client::new(sys::rd_kafka_type_t::RD_KAFKA_PRODUCER, properties, |_| {})? })
     }
 
+    /// Over a consumer's handle, which needs a `group.id`. It joins nothing.
+    pub(crate) fn of_consumer(properties: &Properties) -> Result<Self, ClientError> {
+        Ok(Cluster { client: Client::new(sys::rd_kafka_type_t::RD_KAFKA_CONSUMER, properties, |_| {})? })
+    }
+
+    pub(crate) fn raw(&self) -> *mut sys::rd_kafka_t {
+        self.client.raw()
+    }
+
     /// Blocks up to `timeout`. An error means that no broker answered.
     pub fn topic(&self, topic: &str, timeout: Duration) -> Result<TopicInfo, ClientError> {
         topic_info(&self.client, topic, timeout)

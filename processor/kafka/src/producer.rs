@@ -8,10 +8,10 @@
 
 use crate::batch::Header;
 use crate::client::{Client, Queue, on_error};
-use crate::consumer::List;
 use crate::doubt::Doubt;
 use crate::error::{ClientError, Fate, ProduceError, TxnError, check, classify, text_of};
 use crate::group::GroupMetadata;
+use crate::list::List;
 use crate::metadata::{self, TopicInfo};
 use crate::murmur2::partition_for_key;
 use crate::position::PartitionProgress;

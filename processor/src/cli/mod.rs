@@ -3,9 +3,12 @@
 //! Owns arguments, exit codes and the look of output; each subcommand is a file. Data goes to stdout, everything else
 //! to stderr. Refuses to decide anything about records: `run` hands a checked configuration to the service.
 
+mod answer;
 mod config_cmd;
+mod dlq;
 mod exit;
 mod logging;
+mod offsets;
 pub mod run;
 mod validate;
 
@@ -74,6 +77,12 @@ enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(config_cmd::Command),
+    /// See where the application is in its input topics, or move it.
+    #[command(subcommand)]
+    Offsets(offsets::Command),
+    /// See dead letters, or send them through again.
+    #[command(subcommand)]
+    Dlq(dlq::Command),
 }
 
 /// How logs look.
@@ -122,6 +131,8 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: &impl Par
         None | Some(Command::Run) => start(&global, parts),
         Some(Command::Validate(arguments)) => validate::validate(&global, &arguments),
         Some(Command::Config(command)) => config_cmd::config(&global, &command),
+        Some(Command::Offsets(command)) => offsets::offsets(&global, &command),
+        Some(Command::Dlq(command)) => dlq::dlq(&global, &command),
     }
 }
 

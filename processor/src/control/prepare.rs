@@ -106,6 +106,15 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
     })
 }
 
+/// The properties of consumers and producers alone, for tools that start no worker.
+///
+/// # Errors
+/// Secrets that are not there, values that librdkafka does not take.
+pub fn clients(loaded: &Loaded) -> Result<(Properties, Properties), Vec<ConfigError>> {
+    let mut problems = Problems { loaded, found: Vec::new() };
+    client_properties(&loaded.config, &mut problems).ok_or(problems.found)
+}
+
 /// All topics of the application, each once, with the place that first names it.
 struct Topics {
     inputs: Vec<(Arc<str>, pelton_kafka::Start)>,

@@ -1,7 +1,8 @@
 //! Starts the workers, listens to signals, ends everything in order.
 //!
 //! SIGTERM (an orchestrator) and SIGINT (Ctrl-C) drain: no more records, what is open commits, the group is left. A second
-//! one, or SIGQUIT, aborts. A worker that cannot go on drains the others and gives the process its exit code.
+//! one, or SIGQUIT, aborts. A worker whose consumer has had a fatal error is started again, a few times; any other that
+//! cannot go on drains the others and gives the process its exit code.
 
 use super::prepare::{Prepared, prepare, workers};
 use crate::admin::{self, Health};
@@ -16,7 +17,9 @@ use crate::dataplane::process::Processor;
 use crate::dataplane::sink::{KafkaSink, LaneParts};
 use crate::dataplane::worker::{Order, Orders, Worker, WorkerError};
 use pelton_kafka::{Batch, Consumer, GroupMetadata, Wake};
+use std::collections::VecDeque;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle};
@@ -68,10 +71,16 @@ impl Parts for Genuine {
 struct Running {
     wake: Arc<Wake>,
     counters: Arc<Counters>,
+    /// When it was started again.
+    restarts: VecDeque<Instant>,
 }
 
-/// What a worker's thread says when it ends.
-type Verdict = Result<(), WorkerError>;
+/// What a worker's thread says when it ends: its index, and how; `None`: it panicked.
+type Verdict = (usize, Option<Result<(), WorkerError>>);
+
+/// Restarts of one worker within [`RESTARTS_WITHIN`] after which its error is the process's.
+const RESTARTS_MAX: usize = 3;
+const RESTARTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Runs the application until it is told to stop or cannot go on. Blocks.
 pub fn run(loaded: &Loaded, parts: &impl Parts) -> Ended {
@@ -114,15 +123,19 @@ async fn supervise(prepared: &Prepared, parts: &impl Parts, count: usize) -> End
     let (report, mut reports) = unbounded_channel();
     let mut running = Vec::new();
     for index in 0..count {
-        match start(prepared, parts, index, &orders, &report) {
-            Ok(worker) => running.push(worker),
+        let counters = Arc::new(Counters::default());
+        match start(prepared, parts, index, &orders, &report, &counters) {
+            Ok(wake) => running.push(Running { wake, counters, restarts: VecDeque::new() }),
             Err(error) => {
                 order(&orders, &running, Order::Abort);
                 return Ended::Broken(format!("worker {index} cannot be started: {error}"));
             }
         }
     }
-    drop(report);
+    let restart = |index: usize, counters: &Arc<Counters>| {
+        start(prepared, parts, index, &orders, &report, counters).map_err(|error| error.to_string())
+    };
+    let drain_limit = prepared.plan.delivery.drain_limit;
     if let Some(listen) = prepared.admin {
         let health = Health { workers: running.iter().map(|w| Arc::clone(&w.counters)).collect(), lanes: LANES as u64 };
         match admin::serve(listen, health).await {
@@ -131,12 +144,12 @@ async fn supervise(prepared: &Prepared, parts: &impl Parts, count: usize) -> End
                 order(&orders, &running, Order::Drain);
                 let text =
                     format!("the admin server cannot listen on {listen}: {error}; set `admin.listen` or `admin: off`");
-                let _ = until_all_end(&orders, &running, &mut reports, prepared.plan.delivery.drain_limit).await;
+                let _ = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart).await;
                 return Ended::Broken(text);
             }
         }
     }
-    let ended = until_all_end(&orders, &running, &mut reports, prepared.plan.delivery.drain_limit).await;
+    let ended = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart).await;
     let totals = running.iter().map(|worker| worker.counters.read()).fold(Totals::default(), |a, b| a + b);
     tracing::info!(
         records_in = totals.records_in,
@@ -158,9 +171,10 @@ async fn supervise(prepared: &Prepared, parts: &impl Parts, count: usize) -> End
 
 async fn until_all_end(
     orders: &Orders,
-    running: &[Running],
+    running: &mut [Running],
     reports: &mut UnboundedReceiver<Verdict>,
     drain_limit: Duration,
+    restart: impl Fn(usize, &Arc<Counters>) -> Result<Arc<Wake>, String>,
 ) -> Ended {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -184,12 +198,25 @@ async fn until_all_end(
         };
         tokio::select! {
             verdict = reports.recv() => match verdict {
-                None if left > 0 => return Ended::Broken(format!("{left} workers panicked")),
-                None => return ended,
-                Some(Ok(())) => left -= 1,
-                Some(Err(error)) => {
+                None | Some((_, None)) => {
+                    order(orders, running, Order::Abort);
+                    return Ended::Broken("a worker panicked".into());
+                }
+                Some((_, Some(Ok(())))) => left -= 1,
+                Some((index, Some(Err(error)))) => {
+                    tracing::error!(worker = index, code = error.code(), advice = error.advice(), "{error}");
+                    let worker = &mut running[index];
+                    if orders.get() == Order::Run && worker.may_restart(&error, Instant::now()) {
+                        match restart(index, &worker.counters) {
+                            Ok(wake) => {
+                                worker.wake = wake;
+                                tracing::info!(worker = index, "started again");
+                                continue;
+                            }
+                            Err(text) => tracing::error!(worker = index, "cannot be started again: {text}"),
+                        }
+                    }
                     left -= 1;
-                    tracing::error!(code = error.code(), advice = error.advice(), "{error}");
                     order(orders, running, Order::Drain);
                     if matches!(ended, Ended::Drained) {
                         ended = Ended::Failed(error);
@@ -209,12 +236,30 @@ async fn until_all_end(
                 };
             }
         }
+        if left == 0 {
+            return ended;
+        }
         if give_up_at.is_none() && orders.get() != Order::Run {
             give_up_at = Some(tokio::time::Instant::now() + drain_limit);
         }
         if orders.get() == Order::Abort {
             give_up_at = give_up_at.map(|at| at.min(tokio::time::Instant::now() + Duration::from_secs(8)));
         }
+    }
+}
+
+impl Running {
+    /// A consumer can die of what is over by the time that it is dead, such as a static member that was fenced by its own
+    /// second try to join. A new one loses nothing: what was open is ended, positions are in the group.
+    fn may_restart(&mut self, error: &WorkerError, now: Instant) -> bool {
+        if !matches!(error, WorkerError::Consumer(_)) {
+            return false;
+        }
+        while self.restarts.front().is_some_and(|at| now.saturating_duration_since(*at) > RESTARTS_WITHIN) {
+            self.restarts.pop_front();
+        }
+        self.restarts.push_back(now);
+        self.restarts.len() <= RESTARTS_MAX
     }
 }
 
@@ -254,11 +299,11 @@ fn start(
     index: usize,
     orders: &Arc<Orders>,
     report: &UnboundedSender<Verdict>,
-) -> Result<Running, Box<dyn std::error::Error>> {
+    counters: &Arc<Counters>,
+) -> Result<Arc<Wake>, Box<dyn std::error::Error>> {
     let Prepared { plan, identity, .. } = prepared;
     let latency = prepared.latency;
     let wake = Arc::new(Wake::new()?);
-    let counters = Arc::new(Counters::default());
     let properties = consumer_properties(identity, index, latency, &prepared.membership, &prepared.consumer);
     let consumer = Arc::new(Consumer::new(&properties, &plan.inputs, LANES, &wake)?);
     let sinks = (0..LANES)
@@ -270,16 +315,16 @@ fn start(
                 plan: Arc::clone(plan),
                 consumer: Arc::clone(&consumer),
                 orders: Arc::clone(orders),
-                counters: Arc::clone(&counters),
+                counters: Arc::clone(counters),
                 wake: Arc::clone(&wake),
             };
             Ok(parts.sink(KafkaSink::new(lane)?, &consumer))
         })
         .collect::<io::Result<Vec<_>>>()?;
-    let lanes = Lanes::new(sinks, KafkaProgress(Arc::clone(&consumer)), Arc::clone(plan), Arc::clone(&counters));
+    let lanes = Lanes::new(sinks, KafkaProgress(Arc::clone(&consumer)), Arc::clone(plan), Arc::clone(counters));
     let source = parts.source(KafkaSource { consumer, wake: Arc::clone(&wake) });
     let (plan, orders, report, runtime) = (Arc::clone(plan), Arc::clone(orders), report.clone(), Handle::current());
-    let running = Running { wake, counters: Arc::clone(&counters) };
+    let counters = Arc::clone(counters);
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         // WASI's timers and files live in the runtime.
         let _runtime = runtime.enter();
@@ -292,7 +337,8 @@ fn start(
             orders,
             drain_limit: plan.delivery.drain_limit,
         };
-        let _ = report.send(worker.run());
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| worker.run())).ok();
+        let _ = report.send((index, result));
     })?;
-    Ok(running)
+    Ok(wake)
 }

@@ -11,11 +11,15 @@ use std::collections::BTreeMap;
 pub struct Assignment {
     lanes: usize,
     owned: BTreeMap<TopicPartition, Owned>,
+    /// Partitions that came so far: tells one stay of a partition from the next.
+    arrivals: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Owned {
     lane: usize,
+    /// [`Assignment::arrivals`] when it came.
+    arrival: u64,
     /// The first record that was read since the partition came: where reading began if the group has no position.
     first: Option<Offset>,
     /// After the last record that was processed, committed or not.
@@ -32,14 +36,25 @@ pub struct Move {
 
 impl Assignment {
     pub fn new(lanes: usize) -> Self {
-        Assignment { lanes, owned: BTreeMap::new() }
+        Assignment { lanes, owned: BTreeMap::new(), arrivals: 0 }
     }
 
     /// Takes a new partition into the lane with the fewest.
     pub fn add(&mut self, partition: TopicPartition) -> usize {
         let lane = (0..self.lanes).min_by_key(|lane| self.count(*lane)).unwrap_or(0);
-        self.owned.insert(partition, Owned { lane, first: None, next: None });
+        self.arrivals += 1;
+        self.owned.insert(partition, Owned { lane, arrival: self.arrivals, first: None, next: None });
         lane
+    }
+
+    pub fn arrivals(&self) -> u64 {
+        self.arrivals
+    }
+
+    /// Has the partition been here without a break since so many arrivals? What was looked up for an earlier stay is out
+    /// of date: another member may have gone on from there.
+    pub fn stayed_since(&self, partition: &TopicPartition, arrivals: u64) -> bool {
+        self.owned.get(partition).is_some_and(|owned| owned.arrival <= arrivals)
     }
 
     pub fn remove(&mut self, partition: &TopicPartition) {
@@ -144,7 +159,11 @@ mod tests {
         assignment.read(&p(0), Offset(9));
         assert_eq!(assignment.rewind(&p(0), None), Some(Position(7)));
         assert_eq!(assignment.rewind(&p(0), Some(Position(8))), Some(Position(8)));
+        let then = assignment.arrivals();
+        assert!(assignment.stayed_since(&p(0), then));
         assignment.remove(&p(0));
         assert_eq!(assignment.rewind(&p(0), Some(Position(8))), None, "not ours any more");
+        assignment.add(p(0));
+        assert!(!assignment.stayed_since(&p(0), then), "another stay");
     }
 }

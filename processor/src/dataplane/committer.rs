@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 /// How long one try of a call may take before we look whether it is still wanted.
-const TRY: Duration = Duration::from_secs(5);
+const TRY: Duration = Duration::from_secs(3);
 /// Between two tries of a call that failed at once.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often a missing output topic is looked for again.

@@ -121,8 +121,8 @@ pub fn consumer_properties(
         .with("enable.auto.offset.store", "false")
         // Aborted input must not be processed; this also makes committed positions wait for open transactions.
         .with("isolation.level", "read_committed")
-        // The start of a topic that asks for its end is set partition by partition.
-        .with("auto.offset.reset", "earliest")
+        // Every partition is assigned with an explicit offset; a place that is lost must never be made up for silently.
+        .with("auto.offset.reset", "error")
         .with("enable.partition.eof", "false")
         // A mistyped topic must fail, not appear.
         .with("allow.auto.create.topics", "false")

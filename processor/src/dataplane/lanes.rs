@@ -98,6 +98,8 @@ struct Ending {
     progress: Vec<(TopicPartition, Position)>,
     /// Its record, if there is but one.
     alone: Option<(TopicPartition, Offset)>,
+    /// [`Assignment::arrivals`] when it ended.
+    arrivals: u64,
 }
 
 impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
@@ -244,7 +246,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     }
 
     fn seal(&mut self, lane: usize) {
-        let Some(open) = self.lanes[lane].end() else { return };
+        let Some(open) = self.lanes[lane].end(self.assignment.arrivals()) else { return };
         match self.progress.fence() {
             Ok(fence) => self.lanes[lane].sink.seal(open.progress, fence),
             Err(error) => {
@@ -257,7 +259,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
 
     /// Ends the lane's open transaction without effect.
     pub fn abort(&mut self, lane: usize, cause: TxnError) {
-        let Some(open) = self.lanes[lane].end() else { return };
+        let Some(open) = self.lanes[lane].end(self.assignment.arrivals()) else { return };
         self.lanes[lane].sink.abort(partitions(open.progress), cause);
     }
 
@@ -345,8 +347,11 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
                 state.ready = true;
                 self.counters.rolled_back.add(1);
                 tracing::warn!(lane, error = %cause, "transaction rolled back; reading again from the committed positions");
+                let arrivals = ended.as_ref().map_or(0, |ended| ended.arrivals);
                 for (partition, position) in committed {
-                    if let Some(at) = self.assignment.rewind(&partition, position) {
+                    if self.assignment.stayed_since(&partition, arrivals)
+                        && let Some(at) = self.assignment.rewind(&partition, position)
+                    {
                         self.seeks.push((partition, at));
                     }
                 }
@@ -419,7 +424,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> RebalanceHandler for Lanes<K, P> {
 
 impl<K> Lane<K> {
     /// Open -> Ending, giving what was open.
-    fn end(&mut self) -> Option<Open> {
+    fn end(&mut self, arrivals: u64) -> Option<Open> {
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Open(open) => {
                 self.phase = Phase::Ending(Ending {
@@ -427,6 +432,7 @@ impl<K> Lane<K> {
                     records: open.volume.records,
                     progress: open.progress.iter().map(|p| (p.partition.clone(), p.position)).collect(),
                     alone: open.first.clone().filter(|_| open.volume.records == 1),
+                    arrivals,
                 });
                 Some(open)
             }

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How much longer than its own bound a call may take before it counts as one that never returns.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(3);
 /// Calls of one worker that may be left behind at a time: each holds a thread and a librdkafka client.
 pub const LEFT_BEHIND_MAX: u64 = 4;
 

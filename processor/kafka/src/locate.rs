@@ -1,0 +1,91 @@
+//! Where to begin with a partition: the group's committed position, else the topic's start.
+//!
+//! librdkafka can do this by itself, but not exactly once: while another producer's transaction is undecided the group's
+//! coordinator answers UNSTABLE_OFFSET_COMMIT; librdkafka asks a few times more, and then takes the missing offset for one
+//! that was never committed and begins at `auto.offset.reset` (decision 9). So every partition is assigned with an explicit
+//! offset, found here, and `auto.offset.reset` is `error`.
+
+use crate::consumer::Start;
+use crate::error::{TxnError, classify, text_of};
+use crate::list::List;
+use crate::position::{Position, TopicPartition};
+use rdkafka_sys as sys;
+use std::ffi::CString;
+use std::time::{Duration, Instant};
+use sys::rd_kafka_resp_err_t as Code;
+
+/// The group's committed position of each partition, `None` where it has none, or why that cannot be said now: for one
+/// partition, or for all.
+pub(crate) fn committed(
+    rk: *mut sys::rd_kafka_t,
+    partitions: &[TopicPartition],
+    timeout: Duration,
+) -> Result<Vec<Result<Option<Position>, TxnError>>, TxnError> {
+    let failed = |code| classify("committed", code, text_of(code), false, true);
+    let list = List::new(partitions.iter().map(|p| (p, i64::from(sys::RD_KAFKA_OFFSET_INVALID), -1)));
+    // SAFETY: a live handle and list.
+    let code = unsafe { sys::rd_kafka_committed(rk, list.0, timeout.as_millis() as i32) };
+    if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return Err(failed(code));
+    }
+    let found = list.entries();
+    let of = |wanted: &TopicPartition| match found.iter().find(|(p, ..)| p == wanted) {
+        Some((_, _, code)) if *code != Code::RD_KAFKA_RESP_ERR_NO_ERROR => Err(failed(*code)),
+        Some((_, offset, _)) if *offset >= 0 => Ok(Some(Position(*offset))),
+        _ => Ok(None),
+    };
+    Ok(partitions.iter().map(of).collect())
+}
+
+/// Where to begin with each partition; `None`: that cannot be said yet. Blocks up to `limit`.
+pub(crate) fn locate(
+    rk: *mut sys::rd_kafka_t,
+    partitions: &[(TopicPartition, Start)],
+    limit: Duration,
+) -> Vec<Option<Position>> {
+    let deadline = Instant::now() + limit;
+    let names: Vec<TopicPartition> = partitions.iter().map(|(p, _)| p.clone()).collect();
+    let committed = match committed(rk, &names, limit) {
+        Ok(committed) => committed,
+        Err(error) => {
+            tracing::debug!(%error, "the group's positions cannot be looked up now");
+            return vec![None; partitions.len()];
+        }
+    };
+    let place = |((partition, start), committed): (&(TopicPartition, Start), Result<Option<Position>, TxnError>)| {
+        let committed = committed.ok()?;
+        let (low, high) = ends(rk, partition, deadline.saturating_duration_since(Instant::now()))?;
+        match (committed, start) {
+            (None, Start::Earliest) => Some(low),
+            (None, Start::Latest) => Some(high),
+            (Some(position), _) if position < low => {
+                tracing::error!(
+                    %partition, %position, %low, code = "input.deleted",
+                    "records were deleted by the topic's retention before they were read: going on at the first that is left"
+                );
+                Some(low)
+            }
+            (Some(position), _) => Some(position),
+        }
+    };
+    partitions.iter().zip(committed).map(place).collect()
+}
+
+/// The first offset of the partition and its end for read_committed readers.
+fn ends(rk: *mut sys::rd_kafka_t, partition: &TopicPartition, timeout: Duration) -> Option<(Position, Position)> {
+    let topic = CString::new(partition.topic.as_bytes()).ok()?;
+    let (mut low, mut high) = (0, 0);
+    let timeout = timeout.max(Duration::from_millis(1)).as_millis() as i32;
+    // SAFETY: a live handle and string; two out parameters.
+    let code = unsafe {
+        sys::rd_kafka_query_watermark_offsets(
+            rk,
+            topic.as_ptr(),
+            partition.partition,
+            &raw mut low,
+            &raw mut high,
+            timeout,
+        )
+    };
+    (code == Code::RD_KAFKA_RESP_ERR_NO_ERROR).then_some((Position(low), Position(high)))
+}
