@@ -57,6 +57,10 @@ impl Node {
         command
             .args(["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
             .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"])
+            .arg("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS")
+            // What the coordinators say is the other half of every finding.
+            .arg("-Dorg.slf4j.simpleLogger.log.kafka.coordinator.transaction=info")
+            .arg("-Dorg.slf4j.simpleLogger.log.org.apache.kafka.coordinator=info")
             .args(["-cp", &self.class_path, main])
             .stdin(Stdio::null());
         command

@@ -130,6 +130,9 @@ impl<'c> Arena<'c> {
             second,
             sampler,
         };
+        for place in arena.fleet.running() {
+            arena.fleet.wait_running(place);
+        }
         let first = arena.watch();
         if !arena.wait_through(&first, THROUGH_WITHIN)? {
             bail!("nothing came through within {THROUGH_WITHIN:?}: partitions {:?}", first.behind());

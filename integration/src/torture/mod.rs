@@ -63,7 +63,7 @@ pub struct Options {
     pub static_members: StaticMembers,
     pub pelton: PathBuf,
     pub saboteur: PathBuf,
-    /// For logs, data and the report. Data are removed at the end.
+    /// For logs, data and the report. Data are removed after a run that passed.
     pub home: PathBuf,
 }
 
@@ -88,8 +88,11 @@ pub fn run(options: &Options) -> Result<bool> {
     ));
     let result = torture(options, &mut cluster, &proxy);
     drop((proxy, cluster));
-    for broker in 1..=options.brokers {
-        let _ = fs::remove_dir_all(home.join(format!("broker-{broker}/data")));
+    // What went wrong may still be seen in the brokers' logs.
+    if matches!(result, Ok(true)) {
+        for broker in 1..=options.brokers {
+            let _ = fs::remove_dir_all(home.join(format!("broker-{broker}/data")));
+        }
     }
     result
 }

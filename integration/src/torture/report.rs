@@ -39,7 +39,9 @@ impl Spread {
     }
 
     fn median(&self) -> Option<f64> {
-        self.0.get(self.0.len() / 2).map(seconds)
+        // Of an even number the mean of the middle two.
+        let (low, high) = (self.0.get(self.0.len().checked_sub(1)? / 2)?, self.0.get(self.0.len() / 2)?);
+        Some(seconds(&((*low + *high) / 2)))
     }
 
     fn worst(&self) -> Option<f64> {
