@@ -252,7 +252,7 @@ impl Running {
     /// A consumer can die of what is over by the time that it is dead, such as a static member that was fenced by its own
     /// second try to join. A new one loses nothing: what was open is ended, positions are in the group.
     fn may_restart(&mut self, error: &WorkerError, now: Instant) -> bool {
-        if !matches!(error, WorkerError::Consumer(_)) {
+        if !matches!(error, WorkerError::Consumer(_) | WorkerError::Seek(_)) {
             return false;
         }
         while self.restarts.front().is_some_and(|at| now.saturating_duration_since(*at) > RESTARTS_WITHIN) {

@@ -3,7 +3,8 @@
 //!
 //! When a transaction fails for such a reason the lane's next ones are smaller, by eight each time, until one record is
 //! alone and has failed [`STRIKES`] times. That record is then *condemned*: its transform's policy settles it in place of
-//! its outputs. While nobody is under suspicion transactions grow again, twice with each commit.
+//! its outputs. Transactions grow again, twice with each commit, once all records of the failed one have passed: commits of
+//! other partitions, which need not hold the culprit, must not undo the search.
 
 use pelton_kafka::{Batch, Offset, Position, TopicPartition, TxnError};
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ const FULL: u64 = 4096;
 pub struct Isolation {
     /// Records of a transaction; `None`: as many as the configuration says.
     limit: Option<u64>,
+    /// How far the transaction went that was refused last: the culprit is before one of these positions.
+    within: BTreeMap<TopicPartition, Position>,
     suspects: BTreeMap<TopicPartition, Suspect>,
 }
 
@@ -52,14 +55,16 @@ impl Isolation {
         self.limit.map_or(usize::MAX, |limit| limit.saturating_sub(records) as usize)
     }
 
-    /// A transaction of `records` was refused; `alone` is its record if there was but one.
+    /// A transaction of `records`, up to the positions `progress`, was refused; `alone` is its record if there was but one.
     pub fn refused(
         &mut self,
         records: u64,
+        progress: Vec<(TopicPartition, Position)>,
         alone: Option<(TopicPartition, Offset)>,
         cause: &TxnError,
     ) -> Result<(), Hopeless> {
         self.limit = Some((records / SHRINK).max(1));
+        self.within = progress.into_iter().collect();
         let Some((partition, offset)) = alone else { return Ok(()) };
         let refusal = Refusal { topic: cause.topic, reason: format!("{} ({})", cause.text, cause.name) };
         let suspect = self.suspects.entry(partition.clone()).or_insert(Suspect { offset, strikes: 0, refusal });
@@ -80,8 +85,11 @@ impl Isolation {
             if self.suspects.get(partition).is_some_and(|s| s.offset.next() <= *position) {
                 self.suspects.remove(partition);
             }
+            if self.within.get(partition).is_some_and(|end| end <= position) {
+                self.within.remove(partition);
+            }
         }
-        if self.suspects.is_empty() {
+        if self.suspects.is_empty() && self.within.is_empty() {
             self.limit = (limit * 2 < FULL).then_some(limit * 2);
         }
     }
@@ -89,6 +97,7 @@ impl Isolation {
     /// The partition is not ours any more.
     pub fn forget(&mut self, partition: &TopicPartition) {
         self.suspects.remove(partition);
+        self.within.remove(partition);
     }
 
     /// What the only record of `batch` is condemned for, if it is. `partition` is its partition.
@@ -123,17 +132,24 @@ mod tests {
         batch
     }
 
+    /// Refused as part of a transaction that went up to offset 100 of partition 0.
+    fn refused(isolation: &mut Isolation, records: u64, alone: Option<i64>) -> Result<(), Hopeless> {
+        let end = alone.map_or(100, |offset| offset + 1);
+        let alone = alone.map(|offset| (p(0), Offset(offset)));
+        isolation.refused(records, vec![(p(0), Position(end))], alone, &cause())
+    }
+
     #[test]
     fn transactions_shrink_to_the_record_and_grow_again_behind_it() {
         let mut isolation = Isolation::default();
         assert_eq!(isolation.room(1_000_000), usize::MAX);
         for (records, room) in [(4_000, 500), (500, 62), (62, 7), (7, 1)] {
-            isolation.refused(records, None, &cause()).unwrap();
+            refused(&mut isolation, records, None).unwrap();
             assert_eq!(isolation.room(0), room);
         }
         for strike in 0..STRIKES {
             assert_eq!(isolation.verdict(&p(0), &batch(41)), None, "strike {strike}");
-            isolation.refused(1, Some((p(0), Offset(41))), &cause()).unwrap();
+            refused(&mut isolation, 1, Some(41)).unwrap();
             isolation.committed(&[(p(1), Position(100))]);
             assert_eq!(isolation.room(0), 1, "it does not grow while somebody is under suspicion");
         }
@@ -146,24 +162,38 @@ mod tests {
         assert!(!isolation.is_searching());
     }
 
+    /// Seen by the torture run: five partitions without fault and one with; the search never came to its end.
+    #[test]
+    fn commits_of_other_partitions_do_not_undo_the_search() {
+        let mut isolation = Isolation::default();
+        refused(&mut isolation, 640, None).unwrap();
+        for _ in 0..50 {
+            isolation.committed(&[(p(1), Position(1_000)), (p(2), Position(1_000))]);
+        }
+        assert_eq!(isolation.room(0), 80);
+        isolation.committed(&[(p(0), Position(99))]);
+        assert_eq!(isolation.room(0), 80, "one of its records is left");
+        isolation.committed(&[(p(0), Position(100))]);
+        assert_eq!(isolation.room(0), 160);
+    }
+
     #[test]
     fn a_record_whose_dead_letter_is_refused_too_is_hopeless() {
         let mut isolation = Isolation::default();
-        let refused = |isolation: &mut Isolation| isolation.refused(1, Some((p(0), Offset(7))), &cause());
-        (1..2 * STRIKES).for_each(|_| refused(&mut isolation).unwrap());
-        assert_eq!(refused(&mut isolation), Err(Hopeless { partition: p(0), offset: Offset(7) }));
+        (1..2 * STRIKES).for_each(|_| refused(&mut isolation, 1, Some(7)).unwrap());
+        assert_eq!(refused(&mut isolation, 1, Some(7)), Err(Hopeless { partition: p(0), offset: Offset(7) }));
     }
 
     #[test]
     fn a_suspect_that_passes_after_all_is_cleared() {
         let mut isolation = Isolation::default();
-        isolation.refused(1, Some((p(0), Offset(7))), &cause()).unwrap();
+        refused(&mut isolation, 1, Some(7)).unwrap();
         isolation.committed(&[(p(0), Position(8))]);
         assert_eq!(isolation.room(0), 2);
-        isolation.refused(1, Some((p(0), Offset(9))), &cause()).unwrap();
-        isolation.refused(1, Some((p(0), Offset(9))), &cause()).unwrap();
+        refused(&mut isolation, 1, Some(9)).unwrap();
+        refused(&mut isolation, 1, Some(9)).unwrap();
         assert_eq!(isolation.verdict(&p(0), &batch(9)), None, "two strikes are not three");
         isolation.forget(&p(0));
-        assert!(isolation.suspects.is_empty());
+        assert!(isolation.suspects.is_empty() && isolation.within.is_empty());
     }
 }

@@ -470,7 +470,7 @@ impl<K> Lane<K> {
                 backoff_max = BACKOFF_SEARCH;
                 if let Some(ended) = ended
                     && let Err(Hopeless { partition, offset }) =
-                        self.isolation.refused(ended.records, ended.alone, &cause)
+                        self.isolation.refused(ended.records, ended.progress, ended.alone, &cause)
                 {
                     return Err(WorkerError::Refused { at: format!("{partition}@{offset}"), cause });
                 }
