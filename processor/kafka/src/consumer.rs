@@ -11,7 +11,7 @@ use crate::client::{Client, Queue, on_error};
 use crate::error::{ClientError, Fate, TxnError, call_error, check, classify, name_of, text_of};
 use crate::group::{GroupMetadata, NotAMember};
 use crate::list::{List, entries};
-use crate::locate;
+use crate::locate::{self, Place};
 use crate::position::{PartitionProgress, Position, TopicPartition};
 use crate::properties::Properties;
 use crate::wake::Wake;
@@ -104,13 +104,8 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// Where each of these partitions begins; `None`: nobody can say yet.
-    fn locate(
-        &self,
-        rk: *mut sys::rd_kafka_t,
-        partitions: &[TopicPartition],
-        limit: Duration,
-    ) -> Vec<Option<Position>> {
+    /// Where each of these partitions begins.
+    fn locate(&self, rk: *mut sys::rd_kafka_t, partitions: &[TopicPartition], limit: Duration) -> Vec<Place> {
         let start = |p: &TopicPartition| {
             self.topics.iter().position(|t| *t == p.topic).map_or(Start::Earliest, |i| self.starts[i])
         };
@@ -128,11 +123,15 @@ impl Shared {
     ) {
         let places = self.locate(rk, partitions, LOCATE_LIMIT);
         for (i, ((partition, &lane), place)) in partitions.iter().zip(lanes).zip(places).enumerate() {
-            // Parked at its end: something that it can be moved from, and little to fetch.
-            let offset = place.map_or(i64::from(sys::RD_KAFKA_OFFSET_END), |position| position.0);
+            // Parked at a real offset, never at a logical one: the answer to "where is the end" would come after the seek
+            // that ends the parking, and win.
+            let offset = match place {
+                Place::At(position) | Place::Unknown { low: Some(position) } => position.0,
+                Place::Unknown { low: None } => 0,
+            };
             // SAFETY: librdkafka's list, live for the callback, with an element for each of `partitions`, in their order.
             unsafe { (*(*raw).elems.add(i)).offset = offset };
-            if place.is_some() {
+            if matches!(place, Place::At(_)) {
                 forward(rk, partition, self.lanes[lane]);
             } else {
                 tracing::info!(%partition, "not known yet where to begin: transactions or the coordinator are awaited");
@@ -234,21 +233,20 @@ impl Consumer {
             }
             self.health()
         })?;
-        self.locate_parked();
-        Ok(())
+        self.locate_parked()
     }
 
     /// Finds out where parked partitions begin, and lets them go.
-    fn locate_parked(&self) {
+    fn locate_parked(&self) -> Result<(), ConsumerError> {
         let now = Instant::now();
         if self.shared.unlocated.borrow().is_empty() || self.shared.locate_at.get().is_some_and(|at| now < at) {
-            return;
+            return Ok(());
         }
         let waiting = self.shared.unlocated.borrow().clone();
         let partitions: Vec<TopicPartition> = waiting.iter().map(|w| w.partition.clone()).collect();
         let places = self.shared.locate(self.client.raw(), &partitions, LOCATE_AGAIN_LIMIT);
         for (waiting, place) in waiting.into_iter().zip(places) {
-            let Some(position) = place else { continue };
+            let Place::At(position) = place else { continue };
             // First the queue, then the seek: what was fetched before it is dropped, what comes after it is the lane's.
             self.forward(&waiting.partition, waiting.lane);
             match self.seek(&[(waiting.partition.clone(), position)]) {
@@ -259,19 +257,25 @@ impl Consumer {
                 }
             }
         }
-        self.empty_parking();
         self.shared.locate_at.set(Some(Instant::now() + LOCATE_PAUSE));
+        self.empty_parking()
     }
 
-    fn empty_parking(&self) {
+    fn empty_parking(&self) -> Result<(), ConsumerError> {
         loop {
-            // SAFETY: a live queue; a returned message is ours and destroyed once.
-            unsafe {
+            // SAFETY: a live queue; a returned message is ours, read and destroyed once.
+            let (code, partition) = unsafe {
                 let message = sys::rd_kafka_consume_queue(self.parking.raw(), 0);
                 if message.is_null() {
-                    return;
+                    return Ok(());
                 }
+                let read = ((*message).err, (*message).partition);
                 sys::rd_kafka_message_destroy(message);
+                read
+            };
+            // Its log does not begin where it was parked: it fetches no more, and cannot be moved.
+            if code == Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET {
+                return Err(ConsumerError::LostPlace { partition });
             }
         }
     }

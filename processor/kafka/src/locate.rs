@@ -37,35 +37,39 @@ pub(crate) fn committed(
     Ok(partitions.iter().map(of).collect())
 }
 
-/// Where to begin with each partition; `None`: that cannot be said yet. Blocks up to `limit`.
-pub(crate) fn locate(
-    rk: *mut sys::rd_kafka_t,
-    partitions: &[(TopicPartition, Start)],
-    limit: Duration,
-) -> Vec<Option<Position>> {
+/// What is known of where to begin with a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    At(Position),
+    /// Not yet. `low`: the log's first offset, where that much is known.
+    Unknown {
+        low: Option<Position>,
+    },
+}
+
+/// Where to begin with each partition. Blocks up to `limit`.
+pub(crate) fn locate(rk: *mut sys::rd_kafka_t, partitions: &[(TopicPartition, Start)], limit: Duration) -> Vec<Place> {
     let deadline = Instant::now() + limit;
     let names: Vec<TopicPartition> = partitions.iter().map(|(p, _)| p.clone()).collect();
-    let committed = match committed(rk, &names, limit) {
-        Ok(committed) => committed,
-        Err(error) => {
-            tracing::debug!(%error, "the group's positions cannot be looked up now");
-            return vec![None; partitions.len()];
-        }
-    };
+    let committed = committed(rk, &names, limit).unwrap_or_else(|error| {
+        tracing::debug!(%error, "the group's positions cannot be looked up now");
+        partitions.iter().map(|_| Err(error.clone())).collect()
+    });
     let place = |((partition, start), committed): (&(TopicPartition, Start), Result<Option<Position>, TxnError>)| {
-        let committed = committed.ok()?;
-        let (low, high) = ends(rk, partition, deadline.saturating_duration_since(Instant::now()))?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Some((low, high)) = ends(rk, partition, left) else { return Place::Unknown { low: None } };
         match (committed, start) {
-            (None, Start::Earliest) => Some(low),
-            (None, Start::Latest) => Some(high),
-            (Some(position), _) if position < low => {
+            (Err(_), _) => Place::Unknown { low: Some(low) },
+            (Ok(None), Start::Earliest) => Place::At(low),
+            (Ok(None), Start::Latest) => Place::At(high),
+            (Ok(Some(position)), _) if position < low => {
                 tracing::error!(
                     %partition, %position, %low, code = "input.deleted",
                     "records were deleted by the topic's retention before they were read: going on at the first that is left"
                 );
-                Some(low)
+                Place::At(low)
             }
-            (Some(position), _) => Some(position),
+            (Ok(Some(position)), _) => Place::At(position),
         }
     };
     partitions.iter().zip(committed).map(place).collect()
