@@ -120,10 +120,6 @@ fn intervals_fit_into_each_other() {
             "    limits: { output_bytes: 2MiB, memory: 1MiB }\n",
             Some("`redact` may put out 2MiB a record, but has only 1MiB of memory"),
         ),
-        (
-            "instance: random\nkafka: { bootstrap_servers: x, static_membership: true }\n",
-            Some("static membership needs an identity that is the same after a restart, this one is random"),
-        ),
         // The default for a random instance is shorter.
         (
             "delivery: { commit_interval: 6s }\ninstance: random\n",
@@ -133,6 +129,17 @@ fn intervals_fit_into_each_other() {
         let expected: Vec<_> = expected.iter().map(|text| format!("config.conflict: {text}")).collect();
         assert_eq!(messages(&minimal(more)), expected, "{more}");
     }
+}
+
+#[test]
+fn a_static_member_needs_a_name_that_lasts() {
+    let text = |instance: &str| {
+        minimal(&format!("instance: {instance}\n")).replace("9092\n", "9092\n  static_membership: true\n")
+    };
+    assert_eq!(messages(&text("orders-0")), Vec::<String>::new());
+    let expected =
+        "config.conflict: static membership needs an identity that is the same after a restart, this one is random";
+    assert_eq!(messages(&text("random")), [expected]);
 }
 
 #[test]
