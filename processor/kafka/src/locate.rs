@@ -37,11 +37,13 @@ pub(crate) fn committed(
     Ok(partitions.iter().map(of).collect())
 }
 
+const ENDS_MIN: Duration = Duration::from_millis(200);
+
 /// What is known of where to begin with a partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Place {
     At(Position),
-    /// Not yet. `low`: the log's first offset, where that much is known.
+    /// Not yet. `low`: an offset that the log has, where that much is known: its first, or a committed one.
     Unknown {
         low: Option<Position>,
     },
@@ -56,8 +58,12 @@ pub(crate) fn locate(rk: *mut sys::rd_kafka_t, partitions: &[(TopicPartition, St
         partitions.iter().map(|_| Err(error.clone())).collect()
     });
     let place = |((partition, start), committed): (&(TopicPartition, Start), Result<Option<Position>, TxnError>)| {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let Some((low, high)) = ends(rk, partition, left) else { return Place::Unknown { low: None } };
+        // Not nothing, whatever the first question has left over.
+        let left = deadline.saturating_duration_since(Instant::now()).max(ENDS_MIN);
+        let Some((low, high)) = ends(rk, partition, left) else {
+            // Its leader is away. A committed position is where it will begin, most likely: a good place to park.
+            return Place::Unknown { low: committed.ok().flatten() };
+        };
         match (committed, start) {
             (Err(_), _) => Place::Unknown { low: Some(low) },
             (Ok(None), Start::Earliest) => Place::At(low),

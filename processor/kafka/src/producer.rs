@@ -132,6 +132,7 @@ impl Producer {
     pub fn begin(&self) -> Result<(), TxnError> {
         // All deliveries of the last transaction are over, or it would not have ended.
         self.shared.failed.store(0, Ordering::Release);
+        let _ = self.failed_delivery();
         // SAFETY: a live handle.
         check("begin_transaction", unsafe { sys::rd_kafka_begin_transaction(self.client.raw()) })
     }
@@ -182,9 +183,10 @@ impl Producer {
     pub fn flush(&self, timeout: Duration) -> Result<(), TxnError> {
         // SAFETY: a live handle.
         let code = unsafe { sys::rd_kafka_flush(self.client.raw(), ms(timeout)) };
+        // A failure that is known is told at once: the next try would not know of it any more.
         let failed = self.shared.failed.swap(0, Ordering::AcqRel);
         let first = self.failed_delivery();
-        if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+        if failed == 0 && code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
             return Err(TxnError::of_code(Fate::Retry, "flush", code));
         }
         match first {

@@ -87,11 +87,12 @@ impl Assignment {
         }
     }
 
-    /// Where to read on after a rollback: at the committed position, else where reading began. `None`: the partition is
+    /// Where to read on after a rollback: at the committed position, or where reading began if that is later. `None`: the partition is
     /// not ours any more, or nothing of it was read.
     pub fn rewind(&mut self, partition: &TopicPartition, committed: Option<Position>) -> Option<Position> {
         let owned = self.owned.get_mut(partition)?;
-        owned.next = committed.or_else(|| owned.first.map(Position::from));
+        // Never before where reading began: the log may have lost what the group once committed.
+        owned.next = committed.max(owned.first.map(Position::from));
         owned.next
     }
 

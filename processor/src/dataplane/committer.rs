@@ -250,7 +250,7 @@ impl Committer {
     }
 
     fn unwanted(&self) -> bool {
-        self.parts.orders.get() != Order::Run || self.link.is_abandoned()
+        self.parts.orders.get() != Order::Run || self.link.is_unheard()
     }
 
     fn topics(&self) -> Vec<Arc<str>> {

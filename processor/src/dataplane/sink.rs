@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How much longer than its own bound a call may take before it counts as one that never returns.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(2);
 /// Calls of one worker that may be left behind at a time: each holds a thread and a librdkafka client.
 pub const LEFT_BEHIND_MAX: u64 = 4;
 
@@ -67,6 +67,8 @@ pub(super) struct Link {
     call: Mutex<Option<Call>>,
     /// Nobody listens to the committer any more: it makes no further call.
     abandoned: AtomicBool,
+    /// The worker has ended: its successor takes the identity over, and must not be fenced by this one.
+    deserted: AtomicBool,
     /// Output topics that the cluster does not have any more; `any_gone` spares the lock.
     gone: Mutex<BTreeSet<u32>>,
     any_gone: AtomicBool,
@@ -87,7 +89,7 @@ impl Link {
         bound: Duration,
         call: impl FnOnce() -> Result<T, TxnError>,
     ) -> Result<T, TxnError> {
-        if self.abandoned.load(Ordering::Acquire) {
+        if self.is_unheard() {
             return Err(TxnError::own(Fate::Stop, Blame::Other, name, "ABANDONED", "this committer was left behind"));
         }
         *lock(&self.call) = Some(Call { name, since: Instant::now(), bound });
@@ -98,6 +100,11 @@ impl Link {
 
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Acquire)
+    }
+
+    /// Nobody waits for what it does.
+    pub fn is_unheard(&self) -> bool {
+        self.is_abandoned() || self.deserted.load(Ordering::Acquire)
     }
 
     pub fn gone(&self) -> Vec<u32> {
@@ -147,6 +154,12 @@ impl Line {
         let _ = jobs.send(first);
         std::thread::Builder::new().name(parts.name.clone()).spawn(move || committer.run(&job_queue, &report))?;
         Ok(Line { link, jobs, reports })
+    }
+}
+
+impl Drop for KafkaSink {
+    fn drop(&mut self) {
+        self.committer.link.deserted.store(true, Ordering::Release);
     }
 }
 

@@ -227,6 +227,8 @@ where
         let mut seeks = self.lanes.take_seeks();
         for moved in self.lanes.take_moves() {
             self.source.forward(&moved.partition, moved.lane);
+            // A partition that a rollback also sends back is sought once: the move knows its place.
+            seeks.retain(|(partition, _)| *partition != moved.partition);
             seeks.push((moved.partition, moved.at));
         }
         if seeks.is_empty() {
