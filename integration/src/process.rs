@@ -141,15 +141,22 @@ impl Pelton {
         self.wait(Duration::from_secs(90)).code()
     }
 
-    pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    /// The most memory that it ever had resident, in MiB.
+    ///
+    /// # Panics
+    /// When the process has ended.
+    pub fn peak_memory_mib(&self) -> u64 {
+        self.memory_kib("VmHWM:").expect("a living process") / 1024
     }
 
-    /// The most memory that it ever had resident, in MiB.
-    pub fn peak_memory_mib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a living process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says so");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") / 1024
+    /// What it has resident now, in KiB; `None`: it has ended.
+    pub fn resident_kib(&self) -> Option<u64> {
+        self.memory_kib("VmRSS:")
+    }
+
+    fn memory_kib(&self, line: &str) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        status.lines().find_map(|l| l.strip_prefix(line))?.split_whitespace().next()?.parse().ok()
     }
 
     /// # Panics

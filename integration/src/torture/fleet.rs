@@ -3,6 +3,7 @@
 
 use super::findings::{Findings, Kind};
 use crate::process::{Launch, Pelton};
+use crate::within;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::PathBuf;
@@ -188,7 +189,7 @@ impl Fleet {
             return;
         }
         slot.sampled = Some(Instant::now());
-        let Some(kib) = resident_kib(process.id()) else { return };
+        let Some(kib) = process.resident_kib() else { return };
         self.memory.peak_kib = self.memory.peak_kib.max(kib);
         if started.elapsed() > Duration::from_secs(10) {
             if slot.first_kib == 0 {
@@ -202,22 +203,7 @@ impl Fleet {
     }
 }
 
-fn resident_kib(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
-}
-
 /// Waits until `condition` holds; says whether it came to that.
 pub fn wait(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + limit;
-    loop {
-        if condition() {
-            return true;
-        }
-        if Instant::now() >= deadline {
-            return false;
-        }
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
+    within(limit, || condition().then_some(())).is_some()
 }

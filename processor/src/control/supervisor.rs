@@ -14,10 +14,10 @@ use crate::dataplane::lanes::Lanes;
 use crate::dataplane::pace::BatchSize;
 use crate::dataplane::ports::{Sink, Source};
 use crate::dataplane::process::Processor;
+use crate::dataplane::recent::Recent;
 use crate::dataplane::sink::{KafkaSink, LaneParts};
 use crate::dataplane::worker::{Order, Orders, Worker, WorkerError};
 use pelton_kafka::{Batch, Consumer, GroupMetadata, Wake};
-use std::collections::VecDeque;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ struct Running {
     wake: Arc<Wake>,
     counters: Arc<Counters>,
     /// When it was started again.
-    restarts: VecDeque<Instant>,
+    restarts: Recent,
 }
 
 /// What a worker's thread says when it ends: its index, and how; `None`: it panicked.
@@ -125,7 +125,7 @@ async fn supervise(prepared: &Prepared, parts: &impl Parts, count: usize) -> End
     for index in 0..count {
         let counters = Arc::new(Counters::default());
         match start(prepared, parts, index, &orders, &report, &counters) {
-            Ok(wake) => running.push(Running { wake, counters, restarts: VecDeque::new() }),
+            Ok(wake) => running.push(Running { wake, counters, restarts: Recent::new(RESTARTS_WITHIN) }),
             Err(error) => {
                 order(&orders, &running, Order::Abort);
                 return Ended::Broken(format!("worker {index} cannot be started: {error}"));
@@ -255,11 +255,7 @@ impl Running {
         if !matches!(error, WorkerError::Consumer(_) | WorkerError::Seek(_)) {
             return false;
         }
-        while self.restarts.front().is_some_and(|at| now.saturating_duration_since(*at) > RESTARTS_WITHIN) {
-            self.restarts.pop_front();
-        }
-        self.restarts.push_back(now);
-        self.restarts.len() <= RESTARTS_MAX
+        self.restarts.note(now) <= RESTARTS_MAX
     }
 }
 

@@ -30,12 +30,8 @@ pub(super) enum Job {
         progress: Vec<PartitionProgress>,
         fence: GroupMetadata,
     },
+    /// End `partitions`' transaction without effect: one's own, or that of a committer that was left behind.
     Abort {
-        partitions: Vec<TopicPartition>,
-        cause: TxnError,
-    },
-    /// Take over the identity from a committer that was left behind in the middle of `partitions`' transaction.
-    Recover {
         partitions: Vec<TopicPartition>,
         cause: TxnError,
     },
@@ -49,14 +45,12 @@ pub(super) struct Committer {
     looked: Instant,
 }
 
-/// Not wanted any more: the process is stopping. There is nobody to report to.
-struct GaveUp;
-
-type Mended<T> = Result<T, Ending>;
+type Mended<T> = Result<T, NoResult>;
 
 /// Why a job has no result.
-enum Ending {
-    GaveUp(GaveUp),
+enum NoResult {
+    /// Not wanted any more: there is nobody to report to. What is open is ended by the next start of this instance.
+    GaveUp,
     Stop(TxnError),
 }
 
@@ -67,35 +61,16 @@ impl Committer {
 
     pub fn run(mut self, jobs: &Receiver<Job>, reports: &Sender<Report>) {
         while let Ok(job) = jobs.recv() {
-            let report = match self.work(job) {
-                Ok(report) => report,
-                Err(Ending::Stop(error)) => Report::Stop(error),
-                // What is open is ended by the next start of this instance.
-                Err(Ending::GaveUp(GaveUp)) => continue,
-            };
-            let ends = matches!(report, Report::Stop(_));
-            let renew = matches!(report, Report::Committed { ready: false });
-            let sent = reports.send(report);
-            self.parts.wake.notify();
-            if ends || sent.is_err() {
+            let result = self.work(job);
+            let renew = matches!(result, Ok(Report::Committed { ready: false }));
+            if !self.tell(reports, result) {
                 break;
             }
             if renew {
-                let started = Instant::now();
-                let report = match self.replace_producer() {
-                    Ok(()) => {
-                        let took_ms = started.elapsed().as_millis() as u64;
-                        tracing::info!(
-                            took_ms,
-                            "a request of a committed transaction was never answered: producer renewed"
-                        );
-                        Report::Ready
-                    }
-                    Err(Ending::Stop(error)) => Report::Stop(error),
-                    Err(Ending::GaveUp(GaveUp)) => continue,
-                };
-                let _ = reports.send(report);
-                self.parts.wake.notify();
+                let renewed = self.renew();
+                if !self.tell(reports, renewed) {
+                    break;
+                }
             }
             self.look_for_missing_topics();
         }
@@ -106,13 +81,32 @@ impl Committer {
         }
     }
 
+    /// Reports what there is to report. `false`: this was the last.
+    fn tell(&self, reports: &Sender<Report>, result: Mended<Report>) -> bool {
+        let report = match result {
+            Ok(report) => report,
+            Err(NoResult::Stop(error)) => Report::Stop(error),
+            Err(NoResult::GaveUp) => return true,
+        };
+        let goes_on = !matches!(report, Report::Stop(_));
+        let heard = reports.send(report).is_ok();
+        self.parts.wake.notify();
+        goes_on && heard
+    }
+
+    fn renew(&mut self) -> Mended<Report> {
+        let started = Instant::now();
+        self.replace_producer()?;
+        let took_ms = started.elapsed().as_millis() as u64;
+        tracing::info!(took_ms, "a request of a committed transaction was never answered: producer renewed");
+        Ok(Report::Ready)
+    }
+
     fn work(&mut self, job: Job) -> Mended<Report> {
         match job {
             Job::TakeOver => self.replace_producer().map(|()| Report::Ready),
             Job::Commit { progress, fence } => self.commit(&progress, &fence),
             Job::Abort { partitions, cause } => self.roll_back(partitions, cause),
-            Job::Recover { partitions, .. } if partitions.is_empty() => self.replace_producer().map(|()| Report::Ready),
-            Job::Recover { partitions, cause } => self.roll_back(partitions, cause),
         }
     }
 
@@ -122,7 +116,7 @@ impl Committer {
 
     /// Outputs and positions in one transaction; without transactions outputs first, then positions.
     fn commit(&mut self, progress: &[PartitionProgress], fence: &GroupMetadata) -> Mended<Report> {
-        let Some(producer) = self.producer.clone() else { return Err(Ending::Stop(no_producer())) };
+        let Some(producer) = self.producer.clone() else { return Err(NoResult::Stop(no_producer())) };
         let timeout = self.delivery().transaction_timeout;
         let result = if self.delivery().exactly_once {
             self.insist("send_offsets", TRY, || producer.send_offsets(progress, fence, TRY))
@@ -145,7 +139,7 @@ impl Committer {
     /// group stands, which waits for whatever of ours is still undecided.
     fn roll_back(&mut self, partitions: Vec<TopicPartition>, cause: TxnError) -> Mended<Report> {
         if cause.fate == Fate::Stop {
-            return Err(Ending::Stop(cause));
+            return Err(NoResult::Stop(cause));
         }
         let timeout = self.delivery().transaction_timeout;
         let producer = self.producer.clone();
@@ -189,8 +183,8 @@ impl Committer {
         loop {
             match self.insist("committed", TRY, || self.parts.consumer.committed(partitions, TRY)) {
                 Ok(positions) => return Ok(positions),
-                Err(error) if error.fate == Fate::Stop => return Err(Ending::Stop(error)),
-                Err(_) if self.unwanted() => return Err(Ending::GaveUp(GaveUp)),
+                Err(error) if error.fate == Fate::Stop => return Err(NoResult::Stop(error)),
+                Err(_) if self.unwanted() => return Err(NoResult::GaveUp),
                 Err(error) => tracing::warn!(%error, "cannot look up the committed positions yet; trying again"),
             }
         }
@@ -203,7 +197,7 @@ impl Committer {
         self.producer = None;
         loop {
             let made = Producer::new(&self.parts.properties, &self.topics()).map_err(|e| {
-                Ending::Stop(TxnError::own(Fate::Stop, Blame::Other, "create", "CREATE", e.to_string()))
+                NoResult::Stop(TxnError::own(Fate::Stop, Blame::Other, "create", "CREATE", e.to_string()))
             })?;
             let result = if self.delivery().exactly_once {
                 self.insist("init_transactions", TRY, || made.init(TRY))
@@ -217,8 +211,8 @@ impl Committer {
                     self.producer = Some(made);
                     return Ok(());
                 }
-                Err(error) if error.fate == Fate::Stop => return Err(Ending::Stop(error)),
-                Err(_) if self.unwanted() => return Err(Ending::GaveUp(GaveUp)),
+                Err(error) if error.fate == Fate::Stop => return Err(NoResult::Stop(error)),
+                Err(_) if self.unwanted() => return Err(NoResult::GaveUp),
                 Err(error) => tracing::warn!(%error, "cannot take over the transactional id yet; trying again"),
             }
         }

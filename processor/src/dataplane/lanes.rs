@@ -19,11 +19,11 @@ use super::isolation::{Hopeless, Isolation, Refusal};
 use super::pace::{Volume, due_in};
 use super::plan::Plan;
 use super::ports::{Progress, Report, Sink};
+use super::recent::Recent;
 use super::worker::WorkerError;
 use pelton_kafka::{
     Batch, Blame, Fate, Offset, PartitionProgress, Position, RebalanceHandler, TopicPartition, TxnError,
 };
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ struct Lane<K> {
     phase: Phase,
     rollbacks: u32,
     unexplained: u32,
-    fenced: VecDeque<Instant>,
+    fenced: Recent,
     isolation: Isolation,
     /// After a rollback: not before then.
     resume_at: Option<Instant>,
@@ -111,7 +111,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             phase: Phase::Renewing,
             rollbacks: 0,
             unexplained: 0,
-            fenced: VecDeque::new(),
+            fenced: Recent::new(FENCED_WITHIN),
             isolation: Isolation::default(),
             resume_at: None,
             ready: false,
@@ -458,11 +458,7 @@ impl<K> Lane<K> {
             // The coordinator itself fences a transaction that is too old: after a pause of this process, say.
             Blame::Identity if ended.as_ref().is_some_and(|e| now.saturating_duration_since(e.since) >= timeout) => {}
             Blame::Identity => {
-                self.fenced.push_back(now);
-                while self.fenced.front().is_some_and(|at| now.saturating_duration_since(*at) > FENCED_WITHIN) {
-                    self.fenced.pop_front();
-                }
-                if self.fenced.len() >= FENCED_MAX {
+                if self.fenced.note(now) >= FENCED_MAX {
                     return Err(WorkerError::IdentityClash(cause));
                 }
             }

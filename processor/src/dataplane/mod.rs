@@ -29,6 +29,7 @@ pub mod pace;
 pub mod plan;
 pub mod ports;
 pub mod process;
+pub mod recent;
 pub mod sink;
 pub mod worker;
 

@@ -241,7 +241,8 @@ impl Sink for KafkaSink {
             return false;
         }
         self.producer = None;
-        let Ok(line) = Line::new(&self.parts, Job::Recover { partitions, cause }) else { return false };
+        let first = if partitions.is_empty() { Job::TakeOver } else { Job::Abort { partitions, cause } };
+        let Ok(line) = Line::new(&self.parts, first) else { return false };
         let old = std::mem::replace(&mut self.committer, line);
         // Counted first: the thread takes itself off the count when its call returns after all.
         left_behind.fetch_add(1, Ordering::AcqRel);

@@ -168,14 +168,7 @@ fn the_loop_gives_up_when_every_transaction_fails() {
     let mut w = World::new(1, 10);
     w.fail_commits(1_000);
     w.event(Event::Assign(vec![0]));
-    let mut result = Ok(());
-    for _ in 0..100 {
-        result = w.step();
-        if result.is_err() {
-            break;
-        }
-        w.advance(10_000 * MS);
-    }
+    let result = w.until_error(100, 10_000 * MS);
     assert!(matches!(result, Err(WorkerError::KeepsFailing { times: 10, .. })), "{result:?}");
     w.check();
 }
@@ -185,14 +178,7 @@ fn fencing_again_and_again_is_told_apart_from_other_failures() {
     let mut w = World::new(1, 10);
     w.fence_commits(1_000);
     w.event(Event::Assign(vec![0]));
-    let mut result = Ok(());
-    for _ in 0..100 {
-        result = w.step();
-        if result.is_err() {
-            break;
-        }
-        w.advance(1_000 * MS);
-    }
+    let result = w.until_error(100, 1_000 * MS);
     assert!(matches!(result, Err(WorkerError::IdentityClash(_))), "{result:?}");
 }
 
@@ -334,14 +320,7 @@ fn a_refused_record_whose_dead_letter_is_refused_too_ends_the_worker_and_is_not_
     let mut w = World::new(1, 100);
     w.refuse(50, true);
     w.event(Event::Assign(vec![0]));
-    let mut result = Ok(());
-    for _ in 0..1_000 {
-        result = w.step();
-        if result.is_err() {
-            break;
-        }
-        w.advance(50 * MS);
-    }
+    let result = w.until_error(1_000, 50 * MS);
     assert!(matches!(&result, Err(WorkerError::Refused { at, .. }) if at == "in/0@50"), "{result:?}");
     assert_eq!(w.committed(0), Some(50));
     w.check();

@@ -154,6 +154,15 @@ impl World {
         self.worker.step(&mut self.batch).map(drop)
     }
 
+    /// Steps until the worker cannot go on, at most `count` times, with so much time between.
+    pub(super) fn until_error(&mut self, count: usize, between: Duration) -> Result<(), WorkerError> {
+        for _ in 0..count {
+            self.step()?;
+            self.advance(between);
+        }
+        Ok(())
+    }
+
     pub(super) fn steps(&mut self, count: usize) {
         (0..count).for_each(|_| self.step().unwrap());
     }

@@ -1,0 +1,26 @@
+//! How often something happened lately: what decides between "again" and "for ever".
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Moments within a sliding window.
+#[derive(Debug)]
+pub struct Recent {
+    within: Duration,
+    moments: VecDeque<Instant>,
+}
+
+impl Recent {
+    pub fn new(within: Duration) -> Self {
+        Recent { within, moments: VecDeque::new() }
+    }
+
+    /// Notes that it happened `now`; how often it did within the window, this time included.
+    pub fn note(&mut self, now: Instant) -> usize {
+        while self.moments.front().is_some_and(|at| now.saturating_duration_since(*at) > self.within) {
+            self.moments.pop_front();
+        }
+        self.moments.push_back(now);
+        self.moments.len()
+    }
+}
