@@ -15,30 +15,19 @@
 
 use super::assignment::{Assignment, Move};
 use super::counters::{Counters, WorkerStatus};
-use super::isolation::{Hopeless, Isolation, Refusal};
+use super::isolation::Refusal;
+use super::lane::{Lane, Open, Phase};
 use super::pace::{Volume, due_in};
 use super::plan::Plan;
 use super::ports::{Progress, Report, Sink};
-use super::recent::Recent;
 use super::worker::WorkerError;
-use pelton_kafka::{
-    Batch, Blame, Fate, Offset, PartitionProgress, Position, RebalanceHandler, TopicPartition, TxnError,
-};
+use pelton_kafka::{Batch, Blame, Fate, PartitionProgress, Position, RebalanceHandler, TopicPartition, TxnError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Rollbacks in a row for reasons that waiting does not mend, with no commit between, after which a lane gives up.
-const UNEXPLAINED_MAX: u32 = 10;
-/// Fencings within [`FENCED_WITHIN`] after which the identity is taken to be somebody else's.
-const FENCED_MAX: usize = 3;
-const FENCED_WITHIN: Duration = Duration::from_secs(60);
 /// Rollbacks in a row after which a lane does not count as ready.
 const UNREADY_AFTER: u32 = 3;
 const PUBLISH_EVERY: Duration = Duration::from_millis(500);
-const BACKOFF: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// While the record is looked for that makes transactions fail.
-const BACKOFF_SEARCH: Duration = Duration::from_millis(500);
 /// How often a revocation that waits looks at what it waits for.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -58,66 +47,12 @@ pub struct Lanes<K, P> {
     published: Option<Instant>,
 }
 
-#[derive(Debug)]
-struct Lane<K> {
-    sink: K,
-    phase: Phase,
-    rollbacks: u32,
-    unexplained: u32,
-    fenced: Recent,
-    isolation: Isolation,
-    /// After a rollback: not before then.
-    resume_at: Option<Instant>,
-    /// It has a producer: its identity is taken over.
-    ready: bool,
-}
-
-#[derive(Debug)]
-enum Phase {
-    /// No producer yet, or none any more; nothing is open.
-    Renewing,
-    Idle,
-    Open(Open),
-    Ending(Ending),
-}
-
-#[derive(Debug)]
-struct Open {
-    volume: Volume,
-    /// One entry per partition, in the order of first sight.
-    progress: Vec<PartitionProgress>,
-    /// The first record, and the only one as long as `volume.records` is 1.
-    first: Option<(TopicPartition, Offset)>,
-}
-
-/// What is remembered of a transaction until its end is known.
-#[derive(Debug)]
-struct Ending {
-    since: Instant,
-    records: u64,
-    progress: Vec<(TopicPartition, Position)>,
-    /// Its record, if there is but one.
-    alone: Option<(TopicPartition, Offset)>,
-    /// [`Assignment::arrivals`] when it ended.
-    arrivals: u64,
-}
-
 impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     /// Sinks are not ready yet: each will report.
     pub fn new(sinks: Vec<K>, progress: P, plan: Arc<Plan>, counters: Arc<Counters>) -> Self {
         let assignment = Assignment::new(sinks.len());
-        let lane = |sink| Lane {
-            sink,
-            phase: Phase::Renewing,
-            rollbacks: 0,
-            unexplained: 0,
-            fenced: Recent::new(FENCED_WITHIN),
-            isolation: Isolation::default(),
-            resume_at: None,
-            ready: false,
-        };
         Lanes {
-            lanes: sinks.into_iter().map(lane).collect(),
+            lanes: sinks.into_iter().map(Lane::new).collect(),
             progress,
             assignment,
             plan,
@@ -419,101 +354,6 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> RebalanceHandler for Lanes<K, P> {
         }
         self.moving |= !self.assignment.moves().is_empty();
         tracing::info!(gone = partitions.len(), owned = self.assignment.len(), lost, "partitions revoked");
-    }
-}
-
-impl<K> Lane<K> {
-    /// Open -> Ending, giving what was open.
-    fn end(&mut self, arrivals: u64) -> Option<Open> {
-        match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Open(open) => {
-                self.phase = Phase::Ending(Ending {
-                    since: open.volume.since,
-                    records: open.volume.records,
-                    progress: open.progress.iter().map(|p| (p.partition.clone(), p.position)).collect(),
-                    alone: open.first.clone().filter(|_| open.volume.records == 1),
-                    arrivals,
-                });
-                Some(open)
-            }
-            other => {
-                self.phase = other;
-                None
-            }
-        }
-    }
-
-    /// Counts the rollback; decides when the lane goes on, or that it does not.
-    fn rolled_back(
-        &mut self,
-        cause: TxnError,
-        ended: Option<Ending>,
-        timeout: Duration,
-        now: Instant,
-    ) -> Result<(), WorkerError> {
-        self.rollbacks += 1;
-        let mut backoff_max = BACKOFF_MAX;
-        match cause.blame {
-            Blame::Brokers | Blame::Membership => {}
-            // The coordinator itself fences a transaction that is too old: after a pause of this process, say.
-            Blame::Identity if ended.as_ref().is_some_and(|e| now.saturating_duration_since(e.since) >= timeout) => {}
-            Blame::Identity => {
-                if self.fenced.note(now) >= FENCED_MAX {
-                    return Err(WorkerError::IdentityClash(cause));
-                }
-            }
-            Blame::Record => {
-                backoff_max = BACKOFF_SEARCH;
-                if let Some(ended) = ended
-                    && let Err(Hopeless { partition, offset }) =
-                        self.isolation.refused(ended.records, ended.progress, ended.alone, &cause)
-                {
-                    return Err(WorkerError::Refused { at: format!("{partition}@{offset}"), cause });
-                }
-            }
-            Blame::Other => {
-                self.unexplained += 1;
-                if self.unexplained >= UNEXPLAINED_MAX {
-                    return Err(WorkerError::KeepsFailing { times: self.unexplained, cause });
-                }
-            }
-        }
-        self.resume_at = Some(now + (BACKOFF * (1 << self.rollbacks.min(8))).min(backoff_max));
-        Ok(())
-    }
-}
-
-impl Open {
-    fn note(&mut self, batch: &Batch, plan: &Plan, assignment: &mut Assignment) {
-        self.volume.records += batch.len() as u64;
-        // Records come in runs of one partition: look the entry up once per run.
-        let mut entry = usize::MAX;
-        for message in batch.iter() {
-            let next = message.offset().next();
-            self.volume.bytes += message.key().map_or(0, <[u8]>::len) as u64;
-            self.volume.bytes += message.value().map_or(0, <[u8]>::len) as u64;
-            let same = self.progress.get(entry).is_some_and(|e| {
-                e.partition.partition == message.partition()
-                    && *e.partition.topic == *plan.inputs[message.topic() as usize].0
-            });
-            if !same {
-                let topic = &plan.inputs[message.topic() as usize].0;
-                let found =
-                    |e: &PartitionProgress| e.partition.partition == message.partition() && e.partition.topic == *topic;
-                entry = self.progress.iter().position(found).unwrap_or_else(|| {
-                    let partition = TopicPartition { topic: Arc::clone(topic), partition: message.partition() };
-                    assignment.read(&partition, message.offset());
-                    self.first.get_or_insert_with(|| (partition.clone(), message.offset()));
-                    self.progress.push(PartitionProgress { partition, position: next, leader_epoch: -1 });
-                    self.progress.len() - 1
-                });
-            }
-            let progress = &mut self.progress[entry];
-            (progress.position, progress.leader_epoch) = (next, message.leader_epoch());
-        }
-        for progress in &self.progress {
-            assignment.processed(&progress.partition, progress.position);
-        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! 5. [`outcome`]: what becomes of one outcome: outputs, a dead letter, or the end.
 //! 6. [`dead_letter`]: the headers that a rejected record gets.
 //! 7. [`lanes`]: open transactions, sealing them, taking what came of them, and the duty to finish before a revocation.
+//!    One lane's own state is in `lane.rs`.
 //! 8. [`assignment`]: which partition belongs to which lane, and where reading goes on after a rollback.
 //! 9. [`pace`]: when a transaction is due and how many records fit a batch.
 //! 10. [`isolation`]: finding the record that makes its transactions fail.
@@ -23,6 +24,7 @@ pub mod counters;
 pub mod dead_letter;
 pub mod isolation;
 pub mod kafka;
+mod lane;
 pub mod lanes;
 pub mod outcome;
 pub mod pace;
