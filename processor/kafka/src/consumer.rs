@@ -4,7 +4,7 @@
 //! Three librdkafka facts shape this file. Partition queues must be forwarded to our queues *before* the assignment takes
 //! effect, else records appear on the consumer's main queue. The main queue must be served with the rebalance callback
 //! installed: without one librdkafka drops the assignment by itself. And librdkafka must not look up where to begin: see
-//! [`crate::locate`]. A partition whose place is not known yet is parked: it is fetched into a queue that nobody reads.
+//! [`crate::locate`]. A partition whose place is not known yet is parked ([`crate::parking`]).
 
 use crate::batch::Batch;
 use crate::client::{Client, Queue, on_error};
@@ -12,6 +12,7 @@ use crate::error::{ClientError, Fate, TxnError, call_error, check, classify, nam
 use crate::group::{GroupMetadata, NotAMember};
 use crate::list::{List, entries};
 use crate::locate::{self, Place};
+use crate::parking::Parking;
 use crate::position::{PartitionProgress, Position, TopicPartition};
 use crate::properties::Properties;
 use crate::wake::Wake;
@@ -51,6 +52,11 @@ pub enum ConsumerError {
     /// The log does not have the position any more: deleted by retention, or cut off. A new consumer begins where it can.
     #[error("partition {partition} no longer has the position that was to be read")]
     LostPlace { partition: i32 },
+    /// The topic was cut off or made anew: going on anywhere would be a guess.
+    #[error("the group has committed {committed} on {partition}, but the log ends at {end}")]
+    BeyondEnd { partition: TopicPartition, committed: Position, end: Position },
+    #[error("the group's positions cannot be read: {text}")]
+    Refused { text: String },
 }
 
 /// One group member. Used by the thread that made it, but for [`Consumer::committed`] and [`Consumer::commit`], which
@@ -60,7 +66,8 @@ pub struct Consumer {
     // Dropped in this order: queues before their client, what callbacks point at after it.
     lanes: Vec<Queue>,
     parking: Queue,
-    client: Client,
+    client: Arc<Client>,
+    wake: Arc<Wake>,
     /// Boxed: librdkafka keeps its address.
     shared: Box<Shared>,
     topics: Vec<Arc<str>>,
@@ -82,19 +89,9 @@ struct Shared {
     rebalanced: Cell<bool>,
     error: RefCell<Option<TxnError>>,
     lanes: Vec<*mut sys::rd_kafka_queue_t>,
-    /// Takes what is fetched of partitions whose place is not known yet.
-    parking: Cell<*mut sys::rd_kafka_queue_t>,
-    unlocated: RefCell<Vec<Unlocated>>,
-    locate_at: Cell<Option<Instant>>,
+    parking: Parking,
     topics: Vec<Arc<str>>,
     starts: Vec<Start>,
-}
-
-/// An assigned partition of which nobody could say where to begin.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Unlocated {
-    partition: TopicPartition,
-    lane: usize,
 }
 
 impl std::fmt::Debug for Shared {
@@ -104,13 +101,8 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// Where each of these partitions begins.
-    fn locate(&self, rk: *mut sys::rd_kafka_t, partitions: &[TopicPartition], limit: Duration) -> Vec<Place> {
-        let start = |p: &TopicPartition| {
-            self.topics.iter().position(|t| *t == p.topic).map_or(Start::Earliest, |i| self.starts[i])
-        };
-        let wanted: Vec<(TopicPartition, Start)> = partitions.iter().map(|p| (p.clone(), start(p))).collect();
-        locate::locate(rk, &wanted, limit)
+    fn start(&self, partition: &TopicPartition) -> Start {
+        self.topics.iter().position(|t| *t == partition.topic).map_or(Start::Earliest, |i| self.starts[i])
     }
 
     /// Gives new partitions their queues and their first offsets, before the assignment takes effect.
@@ -121,22 +113,25 @@ impl Shared {
         partitions: &[TopicPartition],
         lanes: &[usize],
     ) {
-        let places = self.locate(rk, partitions, LOCATE_LIMIT);
-        for (i, ((partition, &lane), place)) in partitions.iter().zip(lanes).zip(places).enumerate() {
+        let wanted: Vec<_> = partitions.iter().map(|p| (p.clone(), self.start(p))).collect();
+        let places = locate::locate(rk, &wanted, LOCATE_LIMIT);
+        for (i, (((partition, start), &lane), place)) in wanted.iter().zip(lanes).zip(places).enumerate() {
             // Parked at a real offset, never at a logical one: the answer to "where is the end" would come after the seek
             // that ends the parking, and win.
             let offset = match place {
-                Place::At(position) | Place::Unknown { low: Some(position) } => position.0,
-                Place::Unknown { low: None } => 0,
+                Place::At(position) => position,
+                Place::Unknown { low } => low.unwrap_or(Position(0)),
+                Place::BeyondEnd { low, .. } => low,
+                Place::Refused(_) => Position(0),
             };
             // SAFETY: librdkafka's list, live for the callback, with an element for each of `partitions`, in their order.
-            unsafe { (*(*raw).elems.add(i)).offset = offset };
+            unsafe { (*(*raw).elems.add(i)).offset = offset.0 };
             if matches!(place, Place::At(_)) {
                 forward(rk, partition, self.lanes[lane]);
             } else {
-                tracing::info!(%partition, "not known yet where to begin: transactions or the coordinator are awaited");
-                forward(rk, partition, self.parking.get());
-                self.unlocated.borrow_mut().push(Unlocated { partition: partition.clone(), lane });
+                tracing::info!(%partition, ?place, "not known yet where to begin: looked up again until it is");
+                forward(rk, partition, self.parking.queue());
+                self.parking.park(partition, *start, lane);
             }
         }
     }
@@ -144,8 +139,6 @@ impl Shared {
 
 /// How long an assignment waits for positions; what is not known by then is looked up while the others go on.
 const LOCATE_LIMIT: Duration = Duration::from_secs(3);
-const LOCATE_AGAIN_LIMIT: Duration = Duration::from_secs(1);
-const LOCATE_PAUSE: Duration = Duration::from_millis(100);
 
 impl Consumer {
     /// Makes the member and subscribes. `topics` are in the order of [`crate::Message::topic`]; `wake` is notified
@@ -162,9 +155,7 @@ impl Consumer {
             rebalanced: Cell::new(false),
             error: RefCell::new(None),
             lanes: Vec::new(),
-            parking: Cell::new(ptr::null_mut()),
-            unlocated: RefCell::default(),
-            locate_at: Cell::new(None),
+            parking: Parking::new(),
             topics: names.clone(),
             starts: topics.iter().map(|(_, start)| *start).collect(),
         });
@@ -188,7 +179,7 @@ impl Consumer {
         shared.lanes = queues.iter().map(Queue::raw).collect();
         // SAFETY: as above.
         let parking = Queue::own(unsafe { sys::rd_kafka_queue_new(client.raw()) });
-        shared.parking.set(parking.raw());
+        shared.parking.set_queue(&parking);
         // SAFETY: our reference to the group's queue.
         let main = Queue::own(unsafe { sys::rd_kafka_queue_get_consumer(client.raw()) });
         for queue in queues.iter().chain([&main]) {
@@ -203,7 +194,8 @@ impl Consumer {
             lanes: queues,
             parking,
             shared,
-            client,
+            client: Arc::new(client),
+            wake: Arc::clone(wake),
             topics: names,
             known: RefCell::default(),
             scratch: RefCell::default(),
@@ -233,51 +225,24 @@ impl Consumer {
             }
             self.health()
         })?;
-        self.locate_parked()
+        self.leave_parking()
     }
 
-    /// Finds out where parked partitions begin, and lets them go.
-    fn locate_parked(&self) -> Result<(), ConsumerError> {
-        let now = Instant::now();
-        if self.shared.unlocated.borrow().is_empty() || self.shared.locate_at.get().is_some_and(|at| now < at) {
-            return Ok(());
-        }
-        let waiting = self.shared.unlocated.borrow().clone();
-        let partitions: Vec<TopicPartition> = waiting.iter().map(|w| w.partition.clone()).collect();
-        let places = self.shared.locate(self.client.raw(), &partitions, LOCATE_AGAIN_LIMIT);
-        for (waiting, place) in waiting.into_iter().zip(places) {
-            let Place::At(position) = place else { continue };
+    /// Lets parked partitions go whose places are known by now.
+    fn leave_parking(&self) -> Result<(), ConsumerError> {
+        let parking = &self.shared.parking;
+        for (parked, position) in parking.found(&self.client, &self.wake)? {
             // First the queue, then the seek: what was fetched before it is dropped, what comes after it is the lane's.
-            self.forward(&waiting.partition, waiting.lane);
-            match self.seek(&[(waiting.partition.clone(), position)]) {
-                Ok(()) => self.shared.unlocated.borrow_mut().retain(|other| *other != waiting),
+            self.forward(&parked.partition, parked.lane);
+            match self.seek(&[(parked.partition.clone(), position)]) {
+                Ok(()) => parking.release(&parked),
                 Err(error) => {
-                    tracing::debug!(partition = %waiting.partition, %error, "cannot begin yet");
-                    forward(self.client.raw(), &waiting.partition, self.parking.raw());
+                    tracing::debug!(partition = %parked.partition, %error, "cannot begin yet");
+                    forward(self.client.raw(), &parked.partition, self.parking.raw());
                 }
             }
         }
-        self.shared.locate_at.set(Some(Instant::now() + LOCATE_PAUSE));
-        self.empty_parking()
-    }
-
-    fn empty_parking(&self) -> Result<(), ConsumerError> {
-        loop {
-            // SAFETY: a live queue; a returned message is ours, read and destroyed once.
-            let (code, partition) = unsafe {
-                let message = sys::rd_kafka_consume_queue(self.parking.raw(), 0);
-                if message.is_null() {
-                    return Ok(());
-                }
-                let read = ((*message).err, (*message).partition);
-                sys::rd_kafka_message_destroy(message);
-                read
-            };
-            // Its log does not begin where it was parked: it fetches no more, and cannot be moved.
-            if code == Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET {
-                return Err(ConsumerError::LostPlace { partition });
-            }
-        }
+        parking.empty()
     }
 
     /// Moves up to `max` records of `lane` into `into`. Never blocks. Owning thread only.
@@ -439,6 +404,7 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
+        self.shared.parking.close();
         // Queues go before the client, and without wake-ups from now on: the descriptor may be closed soon.
         for queue in &self.lanes {
             // SAFETY: a live queue; a descriptor of -1 ends the events.
@@ -504,7 +470,7 @@ unsafe extern "C" fn on_rebalance(
         (_, handler) => {
             // SAFETY: a live handle.
             let lost = unsafe { sys::rd_kafka_assignment_lost(rk) } != 0;
-            shared.unlocated.borrow_mut().retain(|waiting| !partitions.contains(&waiting.partition));
+            shared.parking.forget(&partitions);
             if let Some(handler) = handler {
                 handler.revoked(&partitions, lost);
             }

@@ -20,6 +20,7 @@ mod list;
 mod locate;
 mod metadata;
 mod murmur2;
+mod parking;
 mod position;
 mod producer;
 mod properties;

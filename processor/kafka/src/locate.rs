@@ -6,7 +6,7 @@
 //! offset, found here, and `auto.offset.reset` is `error`.
 
 use crate::consumer::Start;
-use crate::error::{TxnError, classify, text_of};
+use crate::error::{Fate, TxnError, classify, text_of};
 use crate::list::List;
 use crate::position::{Position, TopicPartition};
 use rdkafka_sys as sys;
@@ -37,37 +37,52 @@ pub(crate) fn committed(
     Ok(partitions.iter().map(of).collect())
 }
 
-const ENDS_MIN: Duration = Duration::from_millis(200);
+/// No partition's ends are waited for longer, so that one without a leader does not use up the time of the others.
+const ENDS_MAX: Duration = Duration::from_millis(300);
 
 /// What is known of where to begin with a partition.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Place {
     At(Position),
     /// Not yet. `low`: an offset that the log has, where that much is known: its first, or a committed one.
     Unknown {
         low: Option<Position>,
     },
+    /// The group has committed more than the log holds: a new leader does not show all of it yet, or the topic was cut
+    /// off or made anew.
+    BeyondEnd {
+        committed: Position,
+        low: Position,
+        end: Position,
+    },
+    /// The group's positions are not for this principal.
+    Refused(String),
 }
 
 /// Where to begin with each partition. Blocks up to `limit`.
 pub(crate) fn locate(rk: *mut sys::rd_kafka_t, partitions: &[(TopicPartition, Start)], limit: Duration) -> Vec<Place> {
     let deadline = Instant::now() + limit;
     let names: Vec<TopicPartition> = partitions.iter().map(|(p, _)| p.clone()).collect();
-    let committed = committed(rk, &names, limit).unwrap_or_else(|error| {
+    // Half of the time is kept for the second question.
+    let committed = committed(rk, &names, limit / 2).unwrap_or_else(|error| {
         tracing::debug!(%error, "the group's positions cannot be looked up now");
         partitions.iter().map(|_| Err(error.clone())).collect()
     });
     let place = |((partition, start), committed): (&(TopicPartition, Start), Result<Option<Position>, TxnError>)| {
-        // Not nothing, whatever the first question has left over.
-        let left = deadline.saturating_duration_since(Instant::now()).max(ENDS_MIN);
-        let Some((low, high)) = ends(rk, partition, left) else {
+        if let Err(error) = &committed
+            && error.fate == Fate::Stop
+        {
+            return Place::Refused(error.to_string());
+        }
+        let left = deadline.saturating_duration_since(Instant::now()).min(ENDS_MAX);
+        let Some((low, end)) = (if left.is_zero() { None } else { ends(rk, partition, left) }) else {
             // Its leader is away. A committed position is where it will begin, most likely: a good place to park.
             return Place::Unknown { low: committed.ok().flatten() };
         };
         match (committed, start) {
             (Err(_), _) => Place::Unknown { low: Some(low) },
             (Ok(None), Start::Earliest) => Place::At(low),
-            (Ok(None), Start::Latest) => Place::At(high),
+            (Ok(None), Start::Latest) => Place::At(end),
             (Ok(Some(position)), _) if position < low => {
                 tracing::error!(
                     %partition, %position, %low, code = "input.deleted",
@@ -75,6 +90,7 @@ pub(crate) fn locate(rk: *mut sys::rd_kafka_t, partitions: &[(TopicPartition, St
                 );
                 Place::At(low)
             }
+            (Ok(Some(committed)), _) if committed > end => Place::BeyondEnd { committed, low, end },
             (Ok(Some(position)), _) => Place::At(position),
         }
     };

@@ -73,14 +73,19 @@ struct Running {
     counters: Arc<Counters>,
     /// When it was started again.
     restarts: Recent,
+    /// It has ended and is to be started again then.
+    restart_at: Option<tokio::time::Instant>,
+    /// Why it has ended.
+    error: Option<WorkerError>,
 }
 
 /// What a worker's thread says when it ends: its index, and how; `None`: it panicked.
 type Verdict = (usize, Option<Result<(), WorkerError>>);
 
-/// Restarts of one worker within [`RESTARTS_WITHIN`] after which its error is the process's.
-const RESTARTS_MAX: usize = 3;
-const RESTARTS_WITHIN: Duration = Duration::from_secs(60);
+/// How long a worker that has ended is paused before each restart. After as many restarts within [`RESTARTS_WITHIN`] its
+/// error is the process's.
+const RESTART_PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(2), Duration::from_secs(10)];
+const RESTARTS_WITHIN: Duration = Duration::from_secs(120);
 
 /// Runs the application until it is told to stop or cannot go on. Blocks.
 pub fn run(loaded: &Loaded, parts: &impl Parts) -> Ended {
@@ -125,7 +130,13 @@ async fn supervise(prepared: &Prepared, parts: &impl Parts, count: usize) -> End
     for index in 0..count {
         let counters = Arc::new(Counters::default());
         match start(prepared, parts, index, &orders, &report, &counters) {
-            Ok(wake) => running.push(Running { wake, counters, restarts: Recent::new(RESTARTS_WITHIN) }),
+            Ok(wake) => running.push(Running {
+                wake,
+                counters,
+                restarts: Recent::new(RESTARTS_WITHIN),
+                restart_at: None,
+                error: None,
+            }),
             Err(error) => {
                 order(&orders, &running, Order::Abort);
                 return Ended::Broken(format!("worker {index} cannot be started: {error}"));
@@ -196,6 +207,17 @@ async fn until_all_end(
                 None => std::future::pending().await,
             }
         };
+        let next = running.iter().enumerate().filter_map(|(index, worker)| Some((worker.restart_at?, index))).min();
+        let restarts = async {
+            match next {
+                Some((at, index)) => {
+                    tokio::time::sleep_until(at).await;
+                    index
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let mut gone = Vec::new();
         tokio::select! {
             verdict = reports.recv() => match verdict {
                 None | Some((_, None)) => {
@@ -206,23 +228,30 @@ async fn until_all_end(
                 Some((index, Some(Err(error)))) => {
                     tracing::error!(worker = index, code = error.code(), advice = error.advice(), "{error}");
                     let worker = &mut running[index];
-                    if orders.get() == Order::Run && worker.may_restart(&error, Instant::now()) {
-                        match restart(index, &worker.counters) {
-                            Ok(wake) => {
-                                worker.wake = wake;
-                                tracing::info!(worker = index, "started again");
-                                continue;
-                            }
-                            Err(text) => tracing::error!(worker = index, "cannot be started again: {text}"),
+                    let pause = worker.pause_before_restart(&error, Instant::now());
+                    worker.error = Some(error);
+                    match pause {
+                        Some(pause) if orders.get() == Order::Run => {
+                            worker.restart_at = Some(tokio::time::Instant::now() + pause);
                         }
-                    }
-                    left -= 1;
-                    order(orders, running, Order::Drain);
-                    if matches!(ended, Ended::Drained) {
-                        ended = Ended::Failed(error);
+                        _ => gone.push(index),
                     }
                 }
             },
+            index = restarts => {
+                let worker = &mut running[index];
+                worker.restart_at = None;
+                match restart(index, &worker.counters) {
+                    Ok(wake) => {
+                        (worker.wake, worker.error) = (wake, None);
+                        tracing::info!(worker = index, "started again");
+                    }
+                    Err(text) => {
+                        tracing::error!(worker = index, "cannot be started again: {text}");
+                        gone.push(index);
+                    }
+                }
+            }
             wanted = signals.next() => {
                 let wanted = if orders.get() == Order::Run { wanted } else { Order::Abort };
                 tracing::info!(order = ?wanted, "signal received");
@@ -235,6 +264,17 @@ async fn until_all_end(
                     (other, _) => other,
                 };
             }
+        }
+        for index in gone {
+            left -= 1;
+            order(orders, running, Order::Drain);
+            if let (Ended::Drained, Some(error)) = (&ended, running[index].error.take()) {
+                ended = Ended::Failed(error);
+            }
+        }
+        if orders.get() != Order::Run {
+            // Those that were to come back do not; nothing of theirs is open.
+            left -= running.iter_mut().filter_map(|worker| worker.restart_at.take()).count();
         }
         if left == 0 {
             return ended;
@@ -249,13 +289,12 @@ async fn until_all_end(
 }
 
 impl Running {
-    /// A consumer can die of what is over by the time that it is dead, such as a static member that was fenced by its own
-    /// second try to join. A new one loses nothing: what was open is ended, positions are in the group.
-    fn may_restart(&mut self, error: &WorkerError, now: Instant) -> bool {
-        if !matches!(error, WorkerError::Consumer(_) | WorkerError::Seek(_)) {
-            return false;
+    /// `None`: its error is the process's.
+    fn pause_before_restart(&mut self, error: &WorkerError, now: Instant) -> Option<Duration> {
+        if !error.is_worth_another_try() {
+            return None;
         }
-        self.restarts.note(now) <= RESTARTS_MAX
+        RESTART_PAUSES.get(self.restarts.note(now) - 1).copied()
     }
 }
 
@@ -337,4 +376,33 @@ fn start(
         let _ = report.send((index, result));
     })?;
     Ok(wake)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pelton_kafka::ConsumerError;
+
+    #[test]
+    fn a_worker_comes_back_after_growing_pauses_and_not_for_ever() {
+        let lost = || WorkerError::Consumer(ConsumerError::LostPlace { partition: 0 });
+        let mut worker = Running {
+            wake: Arc::new(Wake::new().unwrap()),
+            counters: Arc::default(),
+            restarts: Recent::new(RESTARTS_WITHIN),
+            restart_at: None,
+            error: None,
+        };
+        let start = Instant::now();
+        let after = |worker: &mut Running, seconds, error: &WorkerError| {
+            worker.pause_before_restart(error, start + Duration::from_secs(seconds))
+        };
+        for (i, pause) in RESTART_PAUSES.into_iter().enumerate() {
+            assert_eq!(after(&mut worker, i as u64, &lost()), Some(pause));
+        }
+        assert_eq!(after(&mut worker, 60, &lost()), None);
+        assert_eq!(after(&mut worker, 1000, &lost()), Some(RESTART_PAUSES[0]), "that was long ago");
+        let refused = WorkerError::Consumer(ConsumerError::Refused { text: String::new() });
+        assert_eq!(after(&mut worker, 2000, &refused), None, "no restart mends a right");
+    }
 }

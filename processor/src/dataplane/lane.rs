@@ -39,7 +39,9 @@ pub(super) struct Lane<K> {
 #[derive(Debug)]
 pub(super) enum Phase {
     /// No producer yet, or none any more; nothing is open.
-    Renewing,
+    Renewing {
+        since: Instant,
+    },
     Idle,
     Open(Open),
     Ending(Ending),
@@ -57,7 +59,9 @@ pub(super) struct Open {
 /// What is remembered of a transaction until its end is known.
 #[derive(Debug)]
 pub(super) struct Ending {
+    /// When it was begun.
     pub since: Instant,
+    pub sealed: Instant,
     pub records: u64,
     pub progress: Vec<(TopicPartition, Position)>,
     /// Its record, if there is but one.
@@ -71,7 +75,7 @@ impl<K> Lane<K> {
     pub fn new(sink: K) -> Self {
         Lane {
             sink,
-            phase: Phase::Renewing,
+            phase: Phase::Renewing { since: Instant::now() },
             rollbacks: 0,
             unexplained: 0,
             fenced: Recent::new(FENCED_WITHIN),
@@ -81,12 +85,23 @@ impl<K> Lane<K> {
         }
     }
 
+    /// For how long it has been at the end of one transaction, or at getting a producer.
+    pub fn busy(&self, now: Instant) -> Duration {
+        match &self.phase {
+            Phase::Renewing { since } | Phase::Ending(Ending { sealed: since, .. }) => {
+                now.saturating_duration_since(*since)
+            }
+            Phase::Idle | Phase::Open(_) => Duration::ZERO,
+        }
+    }
+
     /// Open -> Ending, giving what was open.
-    pub fn end(&mut self, arrivals: u64) -> Option<Open> {
+    pub fn end(&mut self, arrivals: u64, now: Instant) -> Option<Open> {
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Open(open) => {
                 self.phase = Phase::Ending(Ending {
                     since: open.volume.since,
+                    sealed: now,
                     records: open.volume.records,
                     progress: open.progress.iter().map(|p| (p.partition.clone(), p.position)).collect(),
                     alone: open.first.clone().filter(|_| open.volume.records == 1),

@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 
 /// Rollbacks in a row after which a lane does not count as ready.
 const UNREADY_AFTER: u32 = 3;
+/// A lane that is at one commit or renewal for so long does not count as ready either.
+const UNREADY_BUSY: Duration = Duration::from_secs(15);
 const PUBLISH_EVERY: Duration = Duration::from_millis(500);
 /// How often a revocation that waits looks at what it waits for.
 const LOOK: Duration = Duration::from_millis(50);
@@ -42,6 +44,8 @@ pub struct Lanes<K, P> {
     seeks: Vec<(TopicPartition, Position)>,
     /// Partitions are to change lanes: no new transaction begins until all lanes are idle.
     moving: bool,
+    /// The worker leaves its group: revocations wait no longer than that.
+    leave_by: Option<Instant>,
     /// Found in a callback, which cannot return it.
     failure: Option<WorkerError>,
     published: Option<Instant>,
@@ -59,6 +63,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             counters,
             seeks: Vec::new(),
             moving: false,
+            leave_by: None,
             failure: None,
             published: None,
         }
@@ -70,7 +75,8 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             return;
         }
         self.published = Some(now);
-        let ready_lanes = self.lanes.iter().filter(|lane| lane.ready && lane.rollbacks < UNREADY_AFTER).count() as u64;
+        let ready = |lane: &&Lane<K>| lane.ready && lane.rollbacks < UNREADY_AFTER && lane.busy(now) < UNREADY_BUSY;
+        let ready_lanes = self.lanes.iter().filter(ready).count() as u64;
         self.counters.status.set(WorkerStatus { member: self.progress.fence().is_ok(), ready_lanes });
     }
 
@@ -85,7 +91,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             && match lane.phase {
                 Phase::Idle => lane.resume_at.is_none_or(|at| at <= now),
                 Phase::Open(_) => true,
-                Phase::Ending(_) | Phase::Renewing => false,
+                Phase::Ending(_) | Phase::Renewing { .. } => false,
             }
     }
 
@@ -156,7 +162,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         let lane_due = |lane: &Lane<K>| match &lane.phase {
             Phase::Open(open) => Some(due_in(&self.plan.delivery, &open.volume, now)),
             Phase::Idle => lane.resume_at.map(|at| at.saturating_duration_since(now)),
-            Phase::Ending(_) | Phase::Renewing => None,
+            Phase::Ending(_) | Phase::Renewing { .. } => None,
         };
         self.lanes.iter().filter_map(lane_due).min()
     }
@@ -181,7 +187,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     }
 
     fn seal(&mut self, lane: usize) {
-        let Some(open) = self.lanes[lane].end(self.assignment.arrivals()) else { return };
+        let Some(open) = self.lanes[lane].end(self.assignment.arrivals(), Instant::now()) else { return };
         match self.progress.fence() {
             Ok(fence) => self.lanes[lane].sink.seal(open.progress, fence),
             Err(error) => {
@@ -194,14 +200,14 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
 
     /// Ends the lane's open transaction without effect.
     pub fn abort(&mut self, lane: usize, cause: TxnError) {
-        let Some(open) = self.lanes[lane].end(self.assignment.arrivals()) else { return };
+        let Some(open) = self.lanes[lane].end(self.assignment.arrivals(), Instant::now()) else { return };
         self.lanes[lane].sink.abort(partitions(open.progress), cause);
     }
 
     /// Takes the reports that are there; leaves calls behind that do not return.
     pub fn take_reports(&mut self, now: Instant) -> Result<(), WorkerError> {
         for lane in 0..self.lanes.len() {
-            if !matches!(self.lanes[lane].phase, Phase::Ending(_) | Phase::Renewing) {
+            if !matches!(self.lanes[lane].phase, Phase::Ending(_) | Phase::Renewing { .. }) {
                 continue;
             }
             if let Some(report) = self.lanes[lane].sink.report(Duration::ZERO) {
@@ -229,9 +235,14 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         if state.sink.abandon(partitions, cause.clone()) { Ok(()) } else { Err(WorkerError::Stuck(cause)) }
     }
 
+    /// From now on revocations do not wait longer than until then.
+    pub fn leave_by(&mut self, deadline: Instant) {
+        self.leave_by = Some(deadline);
+    }
+
     /// Nothing is open, nothing is being ended.
     pub fn all_settled(&self) -> bool {
-        self.lanes.iter().all(|lane| matches!(lane.phase, Phase::Idle | Phase::Renewing))
+        self.lanes.iter().all(|lane| matches!(lane.phase, Phase::Idle | Phase::Renewing { .. }))
     }
 
     /// Where the worker must seek to before it fetches again.
@@ -269,7 +280,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
                 self.counters.committed.add(1);
                 if !ready {
                     self.counters.renewed.add(1);
-                    state.phase = Phase::Renewing;
+                    state.phase = Phase::Renewing { since: now };
                 }
                 (state.rollbacks, state.unexplained, state.resume_at) = (0, 0, None);
                 if let Some(ended) = ended {
@@ -298,7 +309,8 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     /// Waits for the lane's report, at most until a transaction is lost anyway: then its offsets belong to a generation
     /// of the group that is over, and no broker takes them any more.
     fn wait_for(&mut self, lane: usize) -> Result<(), WorkerError> {
-        let deadline = Instant::now() + self.plan.delivery.transaction_timeout;
+        let lost_at = Instant::now() + self.plan.delivery.transaction_timeout;
+        let deadline = self.leave_by.map_or(lost_at, |leave_by| leave_by.min(lost_at));
         while matches!(self.lanes[lane].phase, Phase::Ending(_)) {
             if let Some(report) = self.lanes[lane].sink.report(LOOK) {
                 self.take(lane, report, Instant::now())?;

@@ -52,6 +52,8 @@ impl WorkerError {
     /// Stable, for logs and for the manual.
     pub fn code(&self) -> &'static str {
         match self {
+            WorkerError::Consumer(ConsumerError::BeyondEnd { .. }) => "input.beyond_end",
+            WorkerError::Consumer(ConsumerError::Refused { .. }) => "kafka.group_refused",
             WorkerError::Consumer(_) => "kafka.consumer",
             WorkerError::Lane(_) => "kafka.lane",
             WorkerError::Seek(_) => "kafka.seek",
@@ -67,9 +69,25 @@ impl WorkerError {
         }
     }
 
+    /// A consumer can die of what is over by the time that it is dead, such as a static member that was fenced by its own
+    /// second try to join. A new one loses nothing: what was open is ended, positions are in the group.
+    pub fn is_worth_another_try(&self) -> bool {
+        match self {
+            WorkerError::Consumer(ConsumerError::BeyondEnd { .. } | ConsumerError::Refused { .. }) => false,
+            WorkerError::Consumer(_) | WorkerError::Seek(_) => true,
+            _ => false,
+        }
+    }
+
     /// What the operator can do.
     pub fn advice(&self) -> &'static str {
         match self {
+            WorkerError::Consumer(ConsumerError::BeyondEnd { .. }) => {
+                "the topic was deleted and made anew, or has lost records: decide where to begin, with `pelton offsets reset` while the application is stopped"
+            }
+            WorkerError::Consumer(ConsumerError::Refused { .. }) => {
+                "give this principal Read and Describe on the group and on the input topics"
+            }
             WorkerError::Consumer(_) => {
                 "see the error's name in librdkafka's manual; the process may simply be restarted"
             }
@@ -163,8 +181,9 @@ where
             Ok(()) => self.drain(self.drain_limit - leave),
             Err(error) => self.abandon(error, (self.drain_limit - leave).min(ABANDON_MAX)),
         };
-        let left = deadline.saturating_duration_since(self.source.now());
-        let closed = self.source.close(&mut self.lanes, left.clamp(leave / 2, LEAVE_MAX));
+        let left = deadline.saturating_duration_since(self.source.now()).clamp(leave / 2, LEAVE_MAX);
+        self.lanes.leave_by(self.source.now() + left);
+        let closed = self.source.close(&mut self.lanes, left);
         if !closed {
             tracing::warn!("the group was not left in time: its other members wait for the session to end");
         }
@@ -258,11 +277,15 @@ where
     /// Waits until nothing is open or ending in any lane: at most `limit`, and not when an order as urgent as `unless` is given.
     fn settle(&mut self, limit: Duration, unless: Order) -> Result<bool, WorkerError> {
         let deadline: Instant = self.source.now() + limit;
+        let mut broken = None;
         loop {
-            self.source.poll(&mut self.lanes)?;
+            // A consumer that is broken does not keep transactions from their end.
+            if broken.is_none() {
+                broken = self.source.poll(&mut self.lanes).err();
+            }
             self.lanes.take_reports(self.source.now())?;
             if self.lanes.all_settled() {
-                return Ok(true);
+                return broken.map_or(Ok(true), |error| Err(error.into()));
             }
             let left = deadline.saturating_duration_since(self.source.now());
             if left.is_zero() || self.orders.get() >= unless {
