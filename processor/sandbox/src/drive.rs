@@ -4,7 +4,8 @@
 //! (`interval`), 60 to 120 us of plain code.
 //!
 //! The guest yields every `interval` units of fuel. Only there are the clock and the count looked at, so a record that
-//! is quicker than an interval costs nothing here.
+//! is quicker than an interval costs nothing here. Host functions cost fuel too: they `charge` what they take, and
+//! `pay` yields once for each interval of it (`hostcalls`).
 
 use std::cell::Cell;
 use std::future::Future;
@@ -66,8 +67,8 @@ thread_local! {
         let alarm = Arc::new(Alarm { rung: AtomicBool::new(false), thread: std::thread::current() });
         (Arc::clone(&alarm), Waker::from(alarm))
     };
-    /// Yields of host functions, which cost no fuel.
-    static PAUSES: Cell<u64> = const { Cell::new(0) };
+    /// Fuel that host functions have charged and that is not paid yet.
+    static DEBT: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Wakes a thread that waits in `drive`. A yield of fuel wakes at once, from this thread.
@@ -90,19 +91,40 @@ impl Wake for Alarm {
     }
 }
 
-/// Lets `drive` look at the clock: for host functions that cost the guest little fuel and the host much time.
-pub(crate) async fn pause() {
-    let mut paused = false;
+/// The guest owes so much fuel for what a host function does for it. To be called on the thread that drives the guest.
+pub(crate) fn charge(fuel: u64) {
+    DEBT.set(DEBT.get().saturating_add(fuel));
+}
+
+/// Yields as often as what is owed makes intervals: `drive` then counts them as the guest's own.
+pub(crate) async fn pay(interval: u64) {
+    while DEBT.get() >= interval {
+        DEBT.set(DEBT.get() - interval);
+        yield_once().await;
+    }
+}
+
+async fn yield_once() {
+    let mut yielded = false;
     std::future::poll_fn(|cx| {
-        if paused {
+        if yielded {
             return Poll::Ready(());
         }
-        paused = true;
-        PAUSES.set(PAUSES.get() + 1);
+        yielded = true;
         cx.waker().wake_by_ref();
         Poll::Pending
     })
     .await;
+}
+
+#[cfg(test)]
+pub(crate) fn charged() -> u64 {
+    DEBT.get()
+}
+
+#[cfg(test)]
+pub(crate) fn charge_start() {
+    DEBT.set(0);
 }
 
 /// CPU time of this thread: a record is not blamed for time in which the kernel ran somebody else.
@@ -139,11 +161,11 @@ pub(crate) fn drive<F: Future>(
     pace: Pace,
 ) -> Result<F::Output, Late> {
     let mut call = pin!(call);
+    DEBT.set(0);
     ALARM.with(|(alarm, waker)| {
         let mut cx = Context::from_waker(waker);
         let mut account: Option<Account> = None;
         loop {
-            let pauses = PAUSES.get();
             // Cleared before the poll: a wake from here on is either a yield or news, and both mean "poll again".
             alarm.rung.store(false, Relaxed);
             if let Poll::Ready(output) = call.as_mut().poll(&mut cx) {
@@ -159,7 +181,7 @@ pub(crate) fn drive<F: Future>(
                     continue;
                 }
             };
-            if PAUSES.get() == pauses && alarm.rung.load(Relaxed) {
+            if alarm.rung.load(Relaxed) {
                 record.yields += 1;
                 if record.yields > pace.yields {
                     return Err(Late::Fuel);
@@ -275,13 +297,17 @@ mod tests {
     }
 
     #[test]
-    fn pauses_of_the_host_cost_no_fuel() {
-        let call = async {
-            for _ in 0..1_000 {
-                pause().await;
+    fn what_host_functions_charge_is_fuel() {
+        let calls = |n: u64| async move {
+            for _ in 0..n {
+                charge(100_000);
+                pay(INTERVAL).await;
             }
         };
-        assert_eq!(drive(call, || 0, 1, pace(60_000, 10_000_000)), Ok(()));
+        assert_eq!(drive(calls(99), || 0, 1, pace(60_000, 10_000_000)), Ok(()));
+        assert_eq!(drive(calls(120), || 0, 1, pace(60_000, 10_000_000)), Err(Late::Fuel));
+        assert_eq!(drive(async { charge(u64::MAX) }, || 0, 1, pace(60_000, 10_000_000)), Ok(()));
+        assert_eq!(drive(calls(99), || 0, 1, pace(60_000, 10_000_000)), Ok(()), "a debt is not handed on");
     }
 
     #[test]

@@ -138,6 +138,12 @@ fn settings(ceiling: Ceiling) -> Result<Config, EngineError> {
         .memory_init_cow(true)
         .wasm_memory64(false)
         .shared_memory(false)
+        // the same bits on every machine, where a guest computes with floating point
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true)
+        // of a fiber's stack, which also holds the host functions that the guest calls
+        .max_wasm_stack(512 << 10)
+        .async_stack_size(2 << 20)
         // names in a fault's backtrace, whatever the process' environment says
         .wasm_backtrace_details(WasmBacktraceDetails::Enable)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(ceiling)));

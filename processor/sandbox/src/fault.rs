@@ -27,13 +27,14 @@ pub enum FaultCode {
     OutputTooMany,
     OutputTopic,
     OutputHeader,
+    NotGranted,
     /// No room for another instance: the one code that is not the guest's doing.
     Instances,
 }
 
 impl FaultCode {
     /// Every code, for documentation and metrics.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::OutOfFuel,
         Self::Deadline,
         Self::OutOfMemory,
@@ -48,6 +49,7 @@ impl FaultCode {
         Self::OutputTooMany,
         Self::OutputTopic,
         Self::OutputHeader,
+        Self::NotGranted,
         Self::Instances,
     ];
 
@@ -68,6 +70,7 @@ impl FaultCode {
             Self::OutputTooMany => "output.too_many",
             Self::OutputTopic => "output.topic",
             Self::OutputHeader => "output.header",
+            Self::NotGranted => "guest.not_granted",
             Self::Instances => "sandbox.instances",
         }
     }
@@ -91,6 +94,7 @@ impl FaultCode {
             Self::OutputTooMany => "The transform made more output records from one record than its limit allows.",
             Self::OutputTopic => "The transform wrote to a topic that is not among its output topics.",
             Self::OutputHeader => "The transform wrote a header whose name is reserved for dead letters.",
+            Self::NotGranted => "The transform called a function of the system that it is not granted.",
             Self::Instances => "There is no room for another instance in this process.",
         }
     }
@@ -117,6 +121,7 @@ impl FaultCode {
             Self::OutputHeader => {
                 "Choose header names that begin neither with `__dlq.errors.` nor with `pelton.error.`."
             }
+            Self::NotGranted => "Grant it (the detail names the grant), or build the transform without it.",
             Self::Instances => "Run fewer transforms or workers in one process, or raise the ceiling of instances.",
         }
     }

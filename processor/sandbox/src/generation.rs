@@ -48,6 +48,8 @@ struct Inner {
     spec: Spec,
     pre: InstancePre<Host>,
     logs: Arc<Logs>,
+    /// `spec.inputs`, for whom must share them.
+    topics: Arc<[String]>,
 }
 
 /// A generation could not be prepared. The one that runs is untouched.
@@ -104,13 +106,18 @@ impl Generation {
         let link = || {
             let mut linker = Linker::<Host>::new(engine);
             wasi::link(&mut linker)?;
+            linker.allow_shadowing(true);
+            wasi::deny(&mut linker, module.component(), &spec.grants)?;
+            linker.allow_shadowing(false);
             logs::link(&mut linker)?;
             packed::link(&mut linker)?;
             linker.instantiate_pre(module.component())
         };
         let pre = link().map_err(|error| PrepareError::Link(error.into()))?;
         let logs = Logs::new(&spec.transform, number, spec.observe_guest_text, spec.limits.log_bytes_per_second);
-        let generation = Self(Arc::new(Inner { number, module: module.clone(), spec, pre, logs: Arc::new(logs) }));
+        let topics = spec.inputs.clone().into();
+        let (module, logs) = (module.clone(), Arc::new(logs));
+        let generation = Self(Arc::new(Inner { number, module, spec, pre, logs, topics }));
         Instance::check(&generation)?;
         Ok(generation)
     }
@@ -150,6 +157,21 @@ impl Generation {
 
     pub(crate) fn logs(&self) -> &Arc<Logs> {
         &self.0.logs
+    }
+
+    pub(crate) fn topics(&self) -> &Arc<[String]> {
+        &self.0.topics
+    }
+
+    /// Whether what its guests see of time and chance changes from record to record.
+    pub(crate) fn follows_the_record(&self) -> bool {
+        self.0.spec.grants.follow_the_record(self.0.module.imports())
+    }
+
+    /// Whether the same record has the same outcome on every machine, at any time, as far as what the guest can see goes:
+    /// state that it keeps between records, deadlines and the depth of the native stack are not looked at.
+    pub fn is_deterministic(&self) -> bool {
+        self.0.spec.grants.are_deterministic(self.0.module.imports())
     }
 
     pub(crate) fn rules(&self) -> Rules {

@@ -10,6 +10,58 @@ pub struct Grants {
     pub directories: Vec<(String, PathBuf)>,
     /// Name and value of environment variables.
     pub environment: Vec<(String, String)>,
+    /// What its clocks show.
+    pub clock: Clock,
+    /// Where its randomness comes from.
+    pub random: Randomness,
+}
+
+/// What a guest's clocks show.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// The time.
+    Real,
+    /// The timestamp of the record that it works on, standing still.
+    #[default]
+    Record,
+    /// Asking is a fault.
+    None,
+}
+
+/// Where a guest's randomness comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Randomness {
+    /// The system.
+    Real,
+    /// The record's topic, partition and offset: the same at each run.
+    #[default]
+    Seeded,
+    /// Asking is a fault.
+    None,
+}
+
+impl Grants {
+    /// The interfaces, by the beginning of their names, that are there and must not be asked, and what would grant them.
+    pub(crate) fn denied(&self) -> Vec<(&'static str, &'static str)> {
+        let clock = (self.clock == Clock::None).then_some(("wasi:clocks/", "grants.clock"));
+        let random = (self.random == Randomness::None).then_some(("wasi:random/", "grants.random"));
+        clock.into_iter().chain(random).collect()
+    }
+
+    /// Whether what a guest of these imports sees depends on the record alone.
+    pub(crate) fn are_deterministic(&self, imports: &[String]) -> bool {
+        let asks = |prefix| imports.iter().any(|import| import.starts_with(prefix));
+        (self.clock != Clock::Real || !asks("wasi:clocks/"))
+            && (self.random != Randomness::Real || !asks("wasi:random/"))
+            && self.directories.is_empty()
+    }
+
+    /// Whether what a guest of these imports sees changes from record to record.
+    pub(crate) fn follow_the_record(&self, imports: &[String]) -> bool {
+        let asks = |prefix| imports.iter().any(|import| import.starts_with(prefix));
+        (self.clock == Clock::Record && asks("wasi:clocks/"))
+            || (self.random == Randomness::Seeded && asks("wasi:random/"))
+    }
 }
 
 /// Imports that every module may have: they reach nothing outside (the environment is empty unless granted).

@@ -8,7 +8,9 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::limits::Limiter;
 use crate::logs::{Logs, Stdio};
+use crate::moment::Moment;
 use crate::packed::Sink;
+use crate::record::Record;
 
 /// The data of a store.
 pub(crate) struct Host {
@@ -16,13 +18,18 @@ pub(crate) struct Host {
     pub(crate) sink: Sink,
     pub(crate) logs: Arc<Logs>,
     pub(crate) stdio: Arc<Stdio>,
+    /// Where what the guest sees of time and chance follows the record.
+    pub(crate) moment: Option<Arc<Moment>>,
     pub(crate) wasi: WasiCtx,
     pub(crate) table: ResourceTable,
 }
 
 impl Host {
     /// Before each call: what an error is judged by belongs to that call.
-    pub(crate) fn begin_call(&mut self) {
+    pub(crate) fn begin_call(&mut self, records: &[Record<'_>]) {
+        if let Some(moment) = &self.moment {
+            moment.begin(records);
+        }
         self.limiter.forget();
         self.stdio.forget();
     }

@@ -137,7 +137,9 @@ impl Instance {
             let ran = match self.generation.world() {
                 World::Packed => self.run_packed(&mut live, &records[done..done + batch], &mut settle_here).map(Ok),
                 World::Typed => {
-                    let batch = if self.singly > 0 { 1 } else { batch };
+                    // Within a call nobody can say which record the guest is at.
+                    let singly = self.singly > 0 || self.generation.follows_the_record();
+                    let batch = if singly { 1 } else { batch };
                     typed::run(self, &mut live, &records[done..done + batch], &mut settle_here)
                 }
             };
@@ -191,7 +193,7 @@ impl Instance {
         records: &[Record<'_>],
         settle: &mut dyn FnMut(usize, Settled<'_>) -> Result<(), E>,
     ) -> Result<(usize, bool), E> {
-        let ended = self.call_packed(live, records.len());
+        let ended = self.call_packed(live, records);
         let returned = matches!(ended, Ended::Returned);
         let mut harvest = packed::harvest(&live.store, returned);
         let mut settled = 0;
@@ -218,13 +220,13 @@ impl Instance {
         Ok((settled, false))
     }
 
-    fn call_packed(&mut self, live: &mut Live, records: usize) -> Ended {
-        let count = u32::try_from(records).unwrap_or(u32::MAX); // at most BATCH
+    fn call_packed(&mut self, live: &mut Live, records: &[Record<'_>]) -> Ended {
+        let count = u32::try_from(records.len()).unwrap_or(u32::MAX); // at most BATCH
         let (pace, input, process) = (self.pace, self.input.as_slice(), live.process);
         let store = &mut live.store;
-        store.data_mut().begin_call();
+        store.data_mut().begin_call(records);
         store.data_mut().sink.begin_batch(count);
-        if let Err(error) = store.set_fuel(pace.fuel(records)) {
+        if let Err(error) = store.set_fuel(pace.fuel(records.len())) {
             return Ended::Failed(diagnose(store, &error));
         }
         let Some(window) = store.data().sink.window.clone() else {

@@ -1,7 +1,7 @@
 //! Wasmtime narrowed to what Pelton needs: an [`Engine`] loads a [`Module`], a [`Generation`] is a module made ready for
 //! one transform, an [`Instance`] runs records through it. The order of the files is the way of the data:
 //!
-//! `engine`, `cache`, `module`, `digest` load; `grants`, `wasi`, `logs`, `limits` say what a guest may do; `generation`,
+//! `engine`, `cache`, `module`, `digest` load; `grants`, `wasi`, `moment`, `logs`, `limits`, `hostcalls` say what a guest may do; `generation`,
 //! `setup`, `host` make it ready; `instance` runs batches through `packed` or `typed`, watched by `drive` and `window`;
 //! `frame` checks what comes back, `fault` names what went wrong, `record` is what callers see.
 //!
@@ -17,10 +17,12 @@ mod frame;
 mod generation;
 mod grants;
 mod host;
+mod hostcalls;
 mod instance;
 mod limits;
 mod logs;
 mod module;
+mod moment;
 mod packed;
 mod record;
 mod setup;
@@ -32,7 +34,7 @@ pub use digest::{Digest, DigestError};
 pub use engine::{Ceiling, Engine, EngineConfig, EngineError};
 pub use fault::{Fault, FaultCode};
 pub use generation::{Generation, PrepareError, Spec};
-pub use grants::{Grants, Refusal};
+pub use grants::{Clock, Grants, Randomness, Refusal};
 pub use instance::{Instance, RunError};
 pub use limits::Limits;
 pub use logs::LogCounts;

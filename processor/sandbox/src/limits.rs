@@ -6,6 +6,11 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
+use crate::drive;
+
+/// What growing costs the host (a system call or two), in what a guest could compute meanwhile.
+const FUEL_PER_GROWTH: u64 = 30_000;
+
 /// What one transform may take. The defaults are those of the configuration reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -94,6 +99,7 @@ impl Limiter {
 
 impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        drive::charge(FUEL_PER_GROWTH);
         let growth = desired.saturating_sub(current);
         let granted = self.memory.saturating_add(growth) <= self.memory_limit;
         if granted {
@@ -112,6 +118,7 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        drive::charge(FUEL_PER_GROWTH + desired.saturating_sub(current) as u64);
         let growth = desired.saturating_sub(current);
         let granted = self.tables.saturating_add(growth) <= self.table_limit;
         if granted {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use wasmtime::component::{Linker, WasmList};
 use wasmtime::{Store, StoreContextMut};
 
+use crate::drive;
 use crate::fault::{Fault, FaultCode};
 use crate::frame;
 use crate::host::Host;
@@ -15,6 +16,8 @@ use crate::window::Window;
 
 pub(crate) const SINK: &str = "pelton:transform/packed-sink@0.1.0";
 pub(crate) const ABI_VERSION: u32 = 1;
+/// What a byte that crosses costs the host, in what a guest could compute meanwhile.
+const FUEL_PER_BYTE: u64 = 2;
 
 /// The state of one instance's outcomes.
 pub(crate) struct Sink {
@@ -119,6 +122,7 @@ fn take(store: &StoreContextMut<'_, Host>, side: &mut Vec<u8>) -> wasmtime::Resu
     if side.len() + used > sink.side_limit {
         return Err(Full.into()); // they stay in the window, from where they are read after the trap
     }
+    drive::charge(FUEL_PER_BYTE * used as u64);
     side.extend_from_slice(&buffer[..used]);
     Ok(cell.count)
 }
@@ -159,6 +163,7 @@ fn add(
     if !side.is_empty() && side.len() + bytes.len() > sink.side_limit {
         return Err(Full.into());
     }
+    drive::charge(FUEL_PER_BYTE * bytes.len() as u64);
     side.extend_from_slice(bytes);
     Ok(())
 }

@@ -11,10 +11,12 @@ use crate::fault::{Evidence, Fault, FaultCode, classify};
 use crate::frame;
 use crate::generation::{Generation, PrepareError};
 use crate::host::Host;
+use crate::hostcalls::Toll;
 use crate::instance::Live;
 use crate::limits::Limiter;
 use crate::logs::Stdio;
 use crate::module::World;
+use crate::moment::Moment;
 use crate::packed::{ABI_VERSION, Sink};
 use crate::wasi;
 
@@ -57,13 +59,14 @@ pub(crate) fn renew(generation: &Generation, record_pace: Pace) -> Result<Live, 
 fn store(generation: &Generation, pace: Pace) -> Result<Store<Host>, PrepareError> {
     let spec = generation.spec();
     let stdio = Arc::new(Stdio::default());
-    let wasi =
-        wasi::context(&spec.grants, &stdio, generation.logs()).map_err(|error| PrepareError::Link(error.into()))?;
+    let moment = Arc::new(Moment::default());
+    let wasi = wasi::context(generation, &stdio, &moment).map_err(|error| PrepareError::Link(error.into()))?;
     let host = Host {
         limiter: Limiter::new(&spec.limits),
         sink: Sink::new(spec.limits.batch_output_bytes, spec.limits.output_bytes),
         logs: Arc::clone(generation.logs()),
         stdio,
+        moment: generation.follows_the_record().then_some(moment),
         wasi,
         table: ResourceTable::with_capacity(0),
     };
@@ -72,6 +75,7 @@ fn store(generation: &Generation, pace: Pace) -> Result<Store<Host>, PrepareErro
     store.set_hostcall_fuel(HOSTCALL_BYTES);
     store.set_max_component_handles(HANDLES);
     store.data_mut().table.set_max_capacity(HANDLES);
+    store.call_hook_async(Toll { interval: pace.interval });
     store.fuel_async_yield_interval(Some(pace.interval)).map_err(|error| PrepareError::Link(error.into()))?;
     Ok(store)
 }
@@ -128,7 +132,7 @@ fn watch<T>(
     pace: Pace,
     step: impl AsyncFnOnce(&mut Store<Host>) -> wasmtime::Result<T>,
 ) -> Result<T, PrepareError> {
-    store.data_mut().begin_call();
+    store.data_mut().begin_call(&[]);
     store.set_fuel(pace.fuel(1)).map_err(link)?;
     let result = drive(step(store), || 0, 1, pace);
     match result {

@@ -131,7 +131,7 @@ fn call(instance: &Instance, live: &mut Live, records: &[Record<'_>]) -> Result<
     let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
     let process = live.process;
     let store = &mut live.store;
-    store.data_mut().begin_call();
+    store.data_mut().begin_call(records);
     if count > 1 {
         store.data().stdio.hold();
     }

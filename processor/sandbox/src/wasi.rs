@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, HasData, Linker, ResourceTable};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
@@ -14,12 +15,17 @@ use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random};
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiView as _};
 
-use crate::grants::Grants;
+use crate::fault::{Fault, FaultCode};
+use crate::generation::Generation;
+use crate::grants::{Clock, Grants, Randomness};
 use crate::host::Host;
-use crate::logs::{GuestStream, Logs, Stdio};
+use crate::logs::{GuestStream, Stdio};
+use crate::moment::{Moment, Random, RecordClock};
 
-/// One call may ask for so much randomness: it costs the guest hardly any fuel.
+/// One call may ask for so much randomness: it is charged for afterwards.
 const RANDOM_BYTES: u64 = 4096;
+/// Where randomness is not random: what a guest seeds its hash tables with, say.
+const SEED: u128 = 0x7065_6c74_6f6e_2073_6565_6420_3120_2020;
 
 struct Io;
 
@@ -52,9 +58,41 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     cli::terminal_stderr::add_to_linker::<Host, WasiCli>(l, Host::cli)
 }
 
+/// Replaces what `link` has put there for interfaces that `component` imports and that must not be asked: each of their
+/// functions is a fault that names the grant. Not refused at once, because standard libraries import much that they never
+/// call.
+pub(crate) fn deny(linker: &mut Linker<Host>, component: &Component, grants: &Grants) -> wasmtime::Result<()> {
+    let (engine, ty) = (component.engine(), component.component_type());
+    for (prefix, grant) in grants.denied() {
+        for (import, item) in ty.imports(engine).filter(|(import, _)| import.starts_with(prefix)) {
+            let ComponentItem::ComponentInstance(interface) = item.ty else { continue };
+            for (function, item) in interface.exports(engine) {
+                let ComponentItem::ComponentFunc(_) = item.ty else { continue };
+                let what = format!("{import}#{function} is not granted: see {grant}");
+                linker.instance(import)?.func_new(function, move |_, _, _, _| {
+                    Err(Fault::new(FaultCode::NotGranted, what.as_str()).into())
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The WASI context of one instance: exactly what is granted.
-pub(crate) fn context(grants: &Grants, stdio: &Arc<Stdio>, logs: &Arc<Logs>) -> wasmtime::Result<WasiCtx> {
+pub(crate) fn context(generation: &Generation, stdio: &Arc<Stdio>, moment: &Arc<Moment>) -> wasmtime::Result<WasiCtx> {
+    let (grants, logs) = (&generation.spec().grants, generation.logs());
     let mut builder = WasiCtxBuilder::new();
+    if grants.clock != Clock::Real {
+        builder.wall_clock(RecordClock(Arc::clone(moment))).monotonic_clock(RecordClock(Arc::clone(moment)));
+    }
+    let random = |stream| match grants.random {
+        Randomness::Real => Random::system(),
+        Randomness::Seeded | Randomness::None => Random::of_record(moment, generation.topics(), stream),
+    };
+    builder.secure_random(random(0)).insecure_random(random(1));
+    if grants.random != Randomness::Real {
+        builder.insecure_random_seed(SEED);
+    }
     builder
         .stdout(GuestStream::stdout(stdio, logs))
         .stderr(GuestStream::stderr(stdio, logs))

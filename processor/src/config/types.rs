@@ -26,7 +26,7 @@ pub use kafka::{Assignment, BootstrapServers, ClientProperties, GroupProtocol, K
 pub use names::{Application, EnvironmentName, GuestPath, InstanceName, Sha256, Topic, TransformName};
 pub(crate) use secret::HIDDEN;
 pub use secret::{RevealError, Secret};
-pub use transform::{Grants, Input, Limits, OnError, Output, Start, Then, Transform};
+pub use transform::{Clock, Grants, Input, Limits, OnError, Output, Randomness, Start, Then, Transform};
 pub use units::{Bytes, Millis};
 
 /// Configuration of Pelton: one application, its Kafka cluster and its transforms.

@@ -1,7 +1,9 @@
 //! From configuration to plan: modules are loaded, compiled, linked and configured, topics are looked up, librdkafka is
 //! asked what it thinks of the properties. Everything that is wrong is found in one go, before the first record.
 
-use crate::config::{Code, Config, ConfigError, Guarantee, Latency, Loaded, Millis, Start, Then, Transform};
+use crate::config::{
+    Clock, Code, Config, ConfigError, Guarantee, Latency, Loaded, Millis, Randomness, Start, Then, Transform,
+};
 use crate::dataplane::kafka::{Identity, Membership};
 use crate::dataplane::plan::{DeliveryPlan, OnError, OutputTopic, Plan, TransformPlan};
 use pelton_kafka::{ClientError, Cluster, Properties, TopicInfo};
@@ -330,7 +332,20 @@ fn spec(name: &str, transform: &Transform, guest_text: bool) -> Result<Spec, Str
             configure_deadline: limits.configure_deadline.duration(),
             ..Limits::default()
         },
-        grants: pelton_sandbox::Grants { directories, environment },
+        grants: pelton_sandbox::Grants {
+            directories,
+            environment,
+            clock: match transform.grants.clock {
+                Clock::Real => pelton_sandbox::Clock::Real,
+                Clock::Record => pelton_sandbox::Clock::Record,
+                Clock::None => pelton_sandbox::Clock::None,
+            },
+            random: match transform.grants.random {
+                Randomness::Real => pelton_sandbox::Randomness::Real,
+                Randomness::Seeded => pelton_sandbox::Randomness::Seeded,
+                Randomness::None => pelton_sandbox::Randomness::None,
+            },
+        },
         observe_guest_text: guest_text,
     })
 }

@@ -7,8 +7,8 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use pelton_sandbox::{
-    Ceiling, Engine, EngineConfig, FaultCode, Generation, Grants, Instance, Limits, Module, PrepareError, Record,
-    RunError, Settled, Spec,
+    Ceiling, Clock, Engine, EngineConfig, FaultCode, Generation, Grants, Instance, Limits, Module, PrepareError,
+    Randomness, Record, RunError, Settled, Spec,
 };
 
 /// Deadlines of tests that are not about deadlines: the machine may be busy, and some WASI calls wait in wall time.
@@ -75,7 +75,8 @@ pub fn spec() -> Spec {
         inputs: vec!["in".into(), "other".into()],
         outputs: vec!["out".into(), "audit".into()],
         limits: Limits { deadline: PATIENCE, configure_deadline: PATIENCE, ..Limits::default() },
-        grants: Grants::default(),
+        // so that the typed world gets batches
+        grants: Grants { clock: Clock::Real, random: Randomness::Real, ..Grants::default() },
         observe_guest_text: false,
     }
 }

@@ -130,6 +130,38 @@ pub struct Grants {
     /// Names of environment variables the module may read.
     #[schemars(extend("uniqueItems" = true))]
     pub environment: Vec<EnvironmentName>,
+
+    /// What its clocks show.
+    pub clock: Clock,
+
+    /// Where its randomness comes from.
+    pub random: Randomness,
+}
+
+/// What the module's clocks show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Clock {
+    /// The time.
+    Real,
+    /// The timestamp of the record that it works on; it stands still meanwhile, and is 1970 in `configure`.
+    #[default]
+    Record,
+    /// Nothing: a call fails with `guest.not_granted`.
+    None,
+}
+
+/// Where the module's randomness comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Randomness {
+    /// The system.
+    Real,
+    /// The record's topic, partition and offset: the same whenever the record is processed, and for anybody to foretell.
+    #[default]
+    Seeded,
+    /// Nowhere: a call fails with `guest.not_granted`.
+    None,
 }
 
 /// What becomes of a record that the module rejects or fails on.

@@ -97,6 +97,34 @@ pub fn act(value: Option<&[u8]>) -> Act {
             eprintln!("{argument}");
             Act::Keep
         }
+        // seconds since 1970, and the monotonic clock's nanoseconds before and after
+        "now" => {
+            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+            let start = std::time::Instant::now();
+            spin(1000);
+            Act::Emit(vec![format!("{} {}", since.as_millis(), start.elapsed().as_nanos()).into_bytes()])
+        }
+        "clock-flood" => {
+            for _ in 0..number() {
+                black_box(std::time::Instant::now());
+            }
+            Act::Keep
+        }
+        // what the system's generator says, twice
+        "random" => Act::Emit(vec![format!("{:?} {:?}", random(), random()).into_bytes()]),
+        "random-flood" => {
+            for _ in 0..number() {
+                black_box(random_bytes(4096));
+            }
+            Act::Keep
+        }
+        // 0/0 with a payload, through arithmetic
+        "nan" => {
+            let nan = f64::from_bits(black_box(0x7ff4_dead_beef_0001));
+            let other = f64::from_bits(black_box(0xfff8_0000_0000_0042));
+            let made = [nan + other, other * nan, black_box(0.0) / black_box(0.0), -(nan - 1.0)];
+            Act::Emit(vec![made.map(|n| format!("{:016x}", n.to_bits())).join(" ").into_bytes()])
+        }
         "environment" => {
             let all: Vec<_> = std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
             Act::Emit(vec![all.join(",").into_bytes()])
@@ -140,6 +168,19 @@ fn outcome(result: std::io::Result<String>) -> Vec<u8> {
         Ok(text) => text.into_bytes(),
         Err(error) => format!("error: {:?}", error.kind()).into_bytes(),
     }
+}
+
+#[cfg(target_family = "wasm")]
+fn random_bytes(n: u64) -> Vec<u8> {
+    wasip2::random::random::get_random_bytes(n)
+}
+#[cfg(not(target_family = "wasm"))]
+fn random_bytes(n: u64) -> Vec<u8> {
+    vec![0; n as usize]
+}
+
+fn random() -> [u8; 4] {
+    random_bytes(4).try_into().unwrap()
 }
 
 #[inline(never)]
