@@ -260,3 +260,38 @@ fn the_instance_is_found_or_the_error_says_what_to_set() {
     assert_eq!(errors.0[0].code.as_str(), "config.environment");
     assert!(errors.0[0].message.contains("PELTON_INSTANCE"), "{errors}");
 }
+
+#[test]
+fn a_transform_cannot_ask_for_more_than_the_ceiling() {
+    let with = |limits: &str| {
+        let text =
+            chain(&[("one", &["a"], &["b"], None)]).replace("input:", &format!("limits: {{ {limits} }}, input:"));
+        messages(&format!("{text}sandbox: {{ ceiling: {{ memory: 32MiB, fuel: 20000, deadline: 10ms }} }}\n"))
+    };
+    assert_eq!(with("memory: 32MiB, fuel: 20000, deadline: 10ms"), [""; 0]);
+    assert_eq!(
+        with("memory: 64MiB, fuel: 20001, deadline: 11ms"),
+        [
+            "config.conflict: `one` asks for a memory of 64MiB; the most that a transform may have here is 32MiB",
+            "config.conflict: `one` asks for a fuel of 20001; the most that a transform may have here is 20000",
+            "config.conflict: `one` asks for a deadline of 11ms; the most that a transform may have here is 10ms",
+        ]
+    );
+}
+
+#[test]
+fn what_modules_must_show_is_asked_of_each() {
+    let steps = chain(&[("one", &["a"], &["b"], None)]);
+    let digest = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    assert_eq!(
+        messages(&format!("{steps}sandbox: {{ require: digest }}\n")),
+        ["config.missing: `one` does not say which module it means"]
+    );
+    let pinned = steps.replace("module: m.wasm", &format!("module: m.wasm, sha256: {digest}"));
+    assert_eq!(messages(&format!("{pinned}sandbox: {{ require: digest }}\n")), [""; 0]);
+    assert_eq!(
+        messages(&format!("{steps}sandbox: {{ require: signature }}\n")),
+        ["config.missing: signatures are required, but no key is given that could have made them"]
+    );
+    assert_eq!(messages(&format!("{steps}sandbox: {{ require: signature, keys: [k.pem] }}\n")), [""; 0]);
+}

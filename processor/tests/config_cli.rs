@@ -136,3 +136,35 @@ fn arguments_may_stand_before_and_after_the_command() {
         assert!(out(&pelton(&arguments, &[])).contains("workers: 2\n"), "{arguments:?}");
     }
 }
+
+#[test]
+fn modules_are_signed_and_verified_without_a_configuration() {
+    let place = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| place.path().join(name).display().to_string();
+    std::fs::write(path("m.wasm"), "module").expect("a file");
+    let (key, public, module) = (path("k.pem"), path("k.pub.pem"), path("m.wasm"));
+    let done = pelton(&["keygen", &path("k")], &[]);
+    assert_eq!(done.status.code(), Some(0), "{}", err(&done));
+    let again = pelton(&["keygen", &path("k")], &[]);
+    assert_eq!(again.status.code(), Some(74), "a key is never overwritten");
+    assert_eq!(pelton(&["sign", "--key", &key, &module], &[]).status.code(), Some(0));
+    let verified = pelton(&["verify", "--key", &public, &module], &[]);
+    assert_eq!(verified.status.code(), Some(0), "{}", err(&verified));
+    std::fs::write(&module, "another").expect("a file");
+    let refused = pelton(&["verify", "--key", &public, &module], &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(err(&refused).contains("error[module.signature]"), "{}", err(&refused));
+    let wrong = pelton(&["sign", "--key", &public, &module], &[]);
+    assert!(err(&wrong).contains("is not an Ed25519 private key"), "{}", err(&wrong));
+}
+
+#[test]
+fn what_is_no_module_is_said_to_be_none() {
+    let place = tempfile::tempdir().expect("a directory");
+    let file = place.path().join("m.wasm").display().to_string();
+    std::fs::write(&file, "\0asm\x01\0\0\0").expect("a file");
+    let output = pelton(&["inspect", &file], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("core module"), "{}", err(&output));
+    assert_eq!(pelton(&["inspect", "/no/such/file"], &[]).status.code(), Some(74));
+}

@@ -106,8 +106,10 @@ fn what_is_shown_reads_back_as_the_same() {
 #[test]
 fn the_properties_are_those_of_the_linked_librdkafka() {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    // Of this platform only: what others need was never fetched.
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--offline", "--manifest-path"])
+        .args(["metadata", "--format-version", "1", "--offline", "--filter-platform", &platform, "--manifest-path"])
         .arg(manifest)
         .output()
         .expect("cargo runs");

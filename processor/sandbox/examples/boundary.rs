@@ -27,8 +27,12 @@ fn main() -> Result<(), Failure> {
         return Err("transforms/ does not build".into());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?;
-    let engine =
-        Engine::new(EngineConfig { cache_dir: None, ceiling: Ceiling::default(), runtime: runtime.handle().clone() })?;
+    let engine = Engine::new(EngineConfig {
+        cache_dir: None,
+        cache_bytes: 0,
+        ceiling: Ceiling::default(),
+        runtime: runtime.handle().clone(),
+    })?;
     let module = engine.load(&transforms.join("target/wasm32-wasip2/release/identity.wasm"), None)?;
     println!("{:<24} {:>8} {:>8}", "CPU ns a record", "median", "best");
     for (name, copy, bytes) in [("keep 100 B", "false", 100), ("emit 100 B", "true", 100), ("emit 1 KB", "true", 1000)]

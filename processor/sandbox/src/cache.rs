@@ -10,6 +10,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
@@ -26,6 +27,8 @@ pub(crate) struct Cache {
     dir: PathBuf,
     key: [u8; 32],
     compatibility: u64,
+    /// The most that it may hold.
+    bytes: u64,
 }
 
 /// Why a directory is not used.
@@ -45,12 +48,12 @@ enum Distrust {
 
 impl Cache {
     /// Uses, or makes, `dir`. `None`, and a warning, where it cannot be trusted.
-    pub(crate) fn open(dir: &Path, engine: &Engine) -> Option<Self> {
+    pub(crate) fn open(dir: &Path, bytes: u64, engine: &Engine) -> Option<Self> {
         match trust(dir).and_then(|()| key(dir)) {
             Ok(key) => {
                 let mut hasher = StableHasher(Sha256::new());
                 engine.precompile_compatibility_hash().hash(&mut hasher);
-                Some(Self { dir: dir.into(), key, compatibility: hasher.finish() })
+                Some(Self { dir: dir.into(), key, compatibility: hasher.finish(), bytes })
             }
             Err(why) => {
                 tracing::warn!(dir = %dir.display(), %why, "the module cache is not used; modules are compiled at each start");
@@ -81,7 +84,13 @@ impl Cache {
         // bytes: nobody else can have made it. The bytes are those that were verified, held in memory, not a file that
         // could change.
         match unsafe { Component::deserialize(engine, code) } {
-            Ok(component) => Some(component),
+            Ok(component) => {
+                // It was used: others go first.
+                if let Ok(file) = fs::File::open(&path) {
+                    let _ = file.set_modified(SystemTime::now());
+                }
+                Some(component)
+            }
             Err(error) => self.distrusted(&path, &error.to_string()),
         }
     }
@@ -98,6 +107,30 @@ impl Cache {
         });
         if let Err(error) = written {
             tracing::warn!(dir = %self.dir.display(), %error, "a compiled module cannot be cached");
+        }
+        self.make_room(&self.path(digest));
+    }
+
+    /// Removes what was not used for longest, until the rest fits; never what has just come.
+    fn make_room(&self, newest: &Path) {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let mut entries: Vec<(SystemTime, u64, PathBuf)> = entries
+            .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "cwasm"))
+            .filter_map(|entry| {
+                let meta = entry.metadata().ok()?;
+                Some((meta.modified().ok()?, meta.len(), entry.path()))
+            })
+            .collect();
+        entries.sort();
+        let mut held: u64 = entries.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, bytes, path) in entries {
+            if held <= self.bytes {
+                break;
+            }
+            if path != newest && fs::remove_file(&path).is_ok() {
+                tracing::debug!(path = %path.display(), "a cached module makes room");
+                held -= bytes;
+            }
         }
     }
 

@@ -11,14 +11,15 @@ use wasmtime::{
 };
 
 use crate::cache::Cache;
-use crate::digest::Digest;
-use crate::module::{LoadError, Module};
+use crate::module::{Demand, LoadError, Module};
 
 /// How the process' engine is made.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// Where compiled modules are kept; nowhere by default. Must be ours and writable by nobody else.
     pub cache_dir: Option<PathBuf>,
+    /// The most that the cache may hold, in bytes; what was not used for longest goes first.
+    pub cache_bytes: u64,
     /// What all transforms together can get.
     pub ceiling: Ceiling,
     /// The runtime whose timers and blocking threads WASI uses; it must have its time driver enabled, and run on
@@ -76,23 +77,22 @@ struct Inner {
 impl Engine {
     /// Makes the engine and reserves its pool. A cache directory that cannot be trusted is not used, with a warning.
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
-        let EngineConfig { cache_dir, ceiling, runtime } = config;
+        let EngineConfig { cache_dir, cache_bytes, ceiling, runtime } = config;
         let wasmtime = wasmtime::Engine::new(&settings(ceiling)?)
             .map_err(|source| EngineError::Wasmtime { ceiling, source: source.into() })?;
         forbids_threads_and_wide_memories(&wasmtime)?;
-        let cache = cache_dir.and_then(|dir| Cache::open(&dir, &wasmtime));
+        let cache = cache_dir.and_then(|dir| Cache::open(&dir, cache_bytes, &wasmtime));
         Ok(Self(Arc::new(Inner { wasmtime, cache, ceiling, runtime })))
     }
 
-    /// Reads, checks and compiles a module; slow (0.1 to 10 s) unless cached, so not for a worker thread. `pin`: refuse
-    /// any other content.
-    pub fn load(&self, path: &Path, pin: Option<&Digest>) -> Result<Module, LoadError> {
-        Module::read(self, path, pin)
+    /// Reads, checks and compiles a module; slow (0.1 to 10 s) unless cached, so not for a worker thread.
+    pub fn load<'a>(&self, path: &Path, demand: impl Into<Demand<'a>>) -> Result<Module, LoadError> {
+        Module::read(self, path, &demand.into())
     }
 
     /// As `load`, of bytes at hand.
-    pub fn load_bytes(&self, bytes: &[u8], pin: Option<&Digest>) -> Result<Module, LoadError> {
-        Module::compile(self, bytes, pin)
+    pub fn load_bytes<'a>(&self, bytes: &[u8], demand: impl Into<Demand<'a>>) -> Result<Module, LoadError> {
+        Module::compile(self, bytes, &demand.into())
     }
 
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {

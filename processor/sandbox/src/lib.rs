@@ -1,9 +1,9 @@
 //! Wasmtime narrowed to what Pelton needs: an [`Engine`] loads a [`Module`], a [`Generation`] is a module made ready for
 //! one transform, an [`Instance`] runs records through it. The order of the files is the way of the data:
 //!
-//! `engine`, `cache`, `module`, `digest` load; `grants`, `wasi`, `moment`, `logs`, `limits`, `hostcalls` say what a guest may do; `generation`,
+//! `engine`, `cache`, `module`, `digest`, `signature` load; `grants`, `wasi`, `moment`, `logs`, `limits`, `hostcalls` say what a guest may do; `generation`,
 //! `setup`, `host` make it ready; `instance` runs batches through `packed` or `typed`, watched by `drive` and `window`;
-//! `frame` checks what comes back, `fault` names what went wrong, `record` is what callers see.
+//! `frame` checks what comes back, `fault` names what went wrong, `record` is what callers see. `inspect` looks at a module without running it.
 //!
 //! Promises: a guest reaches nothing that was not granted and takes no more than its limits (I8); every record gets
 //! exactly one outcome (I1); no guest text is logged unless asked for (I10); nothing a guest does panics here (I11).
@@ -18,6 +18,7 @@ mod generation;
 mod grants;
 mod host;
 mod hostcalls;
+mod inspect;
 mod instance;
 mod limits;
 mod logs;
@@ -26,6 +27,7 @@ mod moment;
 mod packed;
 mod record;
 mod setup;
+mod signature;
 mod typed;
 mod wasi;
 mod window;
@@ -35,11 +37,13 @@ pub use engine::{Ceiling, Engine, EngineConfig, EngineError};
 pub use fault::{Fault, FaultCode};
 pub use generation::{Generation, PrepareError, Spec};
 pub use grants::{Clock, Grants, Randomness, Refusal};
+pub use inspect::Inspection;
 pub use instance::{Instance, RunError};
 pub use limits::Limits;
 pub use logs::LogCounts;
-pub use module::{LoadError, Module, World};
+pub use module::{Demand, LoadError, Module, World};
 pub use record::{Header, OutputRecord, Outputs, Record, Settled};
+pub use signature::{PrivateKey, PublicKey, Signature, SignatureError, Signed};
 
 /// A generation is shared by the workers, an instance moves to the thread that runs it.
 const _: () = {

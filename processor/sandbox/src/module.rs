@@ -2,6 +2,7 @@
 //! not a component, exports neither world, or differs from its pin. Whether its imports are granted is asked when a
 //! generation is prepared.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,9 +12,25 @@ use wasmtime::component::types::ComponentItem;
 
 use crate::digest::Digest;
 use crate::engine::Engine;
+use crate::signature::{SignatureError, Signed};
 
 /// The largest module file that is read.
 const MAX_BYTES: u64 = 256 << 20;
+
+/// What a module must show before it is compiled. Nothing by default.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Demand<'a> {
+    /// No other content.
+    pub digest: Option<&'a Digest>,
+    /// No other origin.
+    pub signed: Option<Signed<'a>>,
+}
+
+impl<'a> From<Option<&'a Digest>> for Demand<'a> {
+    fn from(digest: Option<&'a Digest>) -> Self {
+        Self { digest, signed: None }
+    }
+}
 
 /// How a module wants its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +72,9 @@ pub enum LoadError {
         /// Of the bytes.
         found: Digest,
     },
+    /// It is not signed as is demanded.
+    #[error("the module is not signed as `sandbox.require` demands")]
+    Signature(#[from] SignatureError),
     /// A file that is no WebAssembly at all, or a core module.
     #[error("{0}")]
     NotAComponent(&'static str),
@@ -74,7 +94,7 @@ pub enum LoadError {
 }
 
 impl Module {
-    pub(crate) fn read(engine: &Engine, path: &Path, pin: Option<&Digest>) -> Result<Self, LoadError> {
+    pub(crate) fn read(engine: &Engine, path: &Path, demand: &Demand<'_>) -> Result<Self, LoadError> {
         let read = || {
             let size = std::fs::metadata(path)?.len();
             if size > MAX_BYTES {
@@ -85,13 +105,18 @@ impl Module {
             std::fs::read(path)
         };
         let bytes = read().map_err(|source| LoadError::Read { path: path.into(), source })?;
-        Self::compile(engine, &bytes, pin)
+        Self::compile(engine, &bytes, demand)
     }
 
-    pub(crate) fn compile(engine: &Engine, bytes: &[u8], pin: Option<&Digest>) -> Result<Self, LoadError> {
+    /// Looks at the very bytes that are compiled: a file could change in between.
+    pub(crate) fn compile(engine: &Engine, bytes: &[u8], demand: &Demand<'_>) -> Result<Self, LoadError> {
         let digest = Digest::of(bytes);
-        if let Some(&expected) = pin.filter(|pin| **pin != digest) {
+        if let Some(&expected) = demand.digest.filter(|expected| **expected != digest) {
             return Err(LoadError::Pin { expected, found: digest });
+        }
+        if let Some(signed) = &demand.signed {
+            let by = signed.check(bytes)?;
+            tracing::info!(%digest, key = by.id(), "the module's signature is right");
         }
         check_magic(bytes)?;
         let cached = engine.cache().and_then(|cache| cache.get(engine.wasmtime(), &digest));
@@ -125,6 +150,28 @@ impl Module {
     /// The interfaces that it imports, with their versions.
     pub fn imports(&self) -> &[String] {
         &self.0.imports
+    }
+
+    /// The imported interfaces and their functions; a function that is imported by itself has none.
+    pub(crate) fn import_functions(&self) -> BTreeMap<String, Vec<String>> {
+        let engine = self.0.engine.wasmtime();
+        let functions = |interface: &str| -> Vec<String> {
+            let ty = self.0.component.component_type();
+            match ty.get_import(engine, interface).map(|import| import.ty) {
+                Some(ComponentItem::ComponentInstance(instance)) => instance
+                    .exports(engine)
+                    .filter(|(_, export)| matches!(export.ty, ComponentItem::ComponentFunc(_)))
+                    .map(|(name, _)| name.to_owned())
+                    .collect(),
+                _ => Vec::new(),
+            }
+        };
+        self.0.imports.iter().map(|import| (import.clone(), functions(import))).collect()
+    }
+
+    pub(crate) fn exports(&self) -> Vec<String> {
+        let ty = self.0.component.component_type();
+        ty.exports(self.0.engine.wasmtime()).map(|(name, _)| name.to_owned()).collect()
     }
 
     pub(crate) fn engine(&self) -> &Engine {

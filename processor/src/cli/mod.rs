@@ -7,9 +7,11 @@ mod answer;
 mod config_cmd;
 mod dlq;
 mod exit;
+mod inspect;
 mod logging;
 mod offsets;
 pub mod run;
+mod sign;
 mod validate;
 
 use std::ffi::OsString;
@@ -77,6 +79,14 @@ enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(config_cmd::Command),
+    /// Say what a module is, needs and weighs, and which grants it can use.
+    Inspect(inspect::Arguments),
+    /// Make a pair of keys for signing modules.
+    Keygen(sign::Keygen),
+    /// Sign a module.
+    Sign(sign::Sign),
+    /// Check a module's signature.
+    Verify(sign::Verify),
     /// See where the application is in its input topics, or move it.
     #[command(subcommand)]
     Offsets(offsets::Command),
@@ -131,6 +141,10 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: &impl Par
         None | Some(Command::Run) => start(&global, parts),
         Some(Command::Validate(arguments)) => validate::validate(&global, &arguments),
         Some(Command::Config(command)) => config_cmd::config(&global, &command),
+        Some(Command::Inspect(arguments)) => inspect::inspect(&arguments),
+        Some(Command::Keygen(arguments)) => sign::keygen(&arguments),
+        Some(Command::Sign(arguments)) => sign::sign(&arguments),
+        Some(Command::Verify(arguments)) => sign::verify(&arguments),
         Some(Command::Offsets(command)) => offsets::offsets(&global, &command),
         Some(Command::Dlq(command)) => dlq::dlq(&global, &command),
     }

@@ -10,6 +10,7 @@ mod delivery;
 mod instance;
 mod kafka;
 mod names;
+mod sandbox;
 mod secret;
 mod transform;
 mod units;
@@ -24,6 +25,7 @@ pub use delivery::{Delivery, Guarantee, Latency};
 pub use instance::{Identity, Instance};
 pub use kafka::{Assignment, BootstrapServers, ClientProperties, GroupProtocol, Kafka, TRANSACTION_TIMEOUT_RANDOM};
 pub use names::{Application, EnvironmentName, GuestPath, InstanceName, Sha256, Topic, TransformName};
+pub use sandbox::{Ceiling, Require, Sandbox};
 pub(crate) use secret::HIDDEN;
 pub use secret::{RevealError, Secret};
 pub use transform::{Clock, Grants, Input, Limits, OnError, Output, Randomness, Start, Then, Transform};
@@ -64,6 +66,10 @@ pub struct Config {
     /// `$XDG_CACHE_HOME/pelton`, else `/var/cache/pelton` where it can be written, else off.
     #[serde(default)]
     pub cache_dir: CacheDir,
+
+    /// What holds for all modules of the process, whatever their transforms say.
+    #[serde(default)]
+    pub sandbox: Sandbox,
 
     /// How long a stop may take to finish, commit and leave the group. Keep it below the orchestrator's own limit
     /// (Kubernetes: `terminationGracePeriodSeconds`).

@@ -2,12 +2,14 @@
 //! asked what it thinks of the properties. Everything that is wrong is found in one go, before the first record.
 
 use crate::config::{
-    Clock, Code, Config, ConfigError, Guarantee, Latency, Loaded, Millis, Randomness, Start, Then, Transform,
+    Clock, Code, Config, ConfigError, Guarantee, Latency, Loaded, Millis, Randomness, Require, Start, Then, Transform,
 };
 use crate::dataplane::kafka::{Identity, Membership};
 use crate::dataplane::plan::{DeliveryPlan, OnError, OutputTopic, Plan, TransformPlan};
 use pelton_kafka::{ClientError, Cluster, Properties, TopicInfo};
-use pelton_sandbox::{Ceiling, Digest, Engine, EngineConfig, Generation, Limits, Module, Spec};
+use pelton_sandbox::{
+    Ceiling, Demand, Digest, Engine, EngineConfig, Generation, Limits, Module, PublicKey, Signed, Spec,
+};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::SocketAddr;
@@ -241,13 +243,16 @@ fn unreachable(error: &ClientError, problems: &mut Problems<'_>) {
 }
 
 fn engine(config: &Config, runtime: &tokio::runtime::Handle, problems: &mut Problems<'_>) -> Option<Engine> {
-    let most = config.transforms.values().map(|t| t.limits.memory.get()).max().unwrap_or(0);
-    let defaults = Ceiling::default();
     // One instance per transform and worker, and one more while a generation is tried.
     let instances = (config.transforms.len() * (workers(config) + 1)) as u32;
-    let ceiling = Ceiling { memory: defaults.memory.max(most), instances: instances.max(16) };
+    let ceiling = Ceiling { memory: config.sandbox.ceiling.memory.get(), instances: instances.max(16) };
     let cache_dir = config.cache_dir.resolve();
-    match Engine::new(EngineConfig { cache_dir, ceiling, runtime: runtime.clone() }) {
+    match Engine::new(EngineConfig {
+        cache_dir,
+        cache_bytes: config.sandbox.cache_size.get(),
+        ceiling,
+        runtime: runtime.clone(),
+    }) {
         Ok(engine) => Some(engine),
         Err(error) => {
             problems.add(
@@ -267,22 +272,27 @@ pub fn workers(config: &Config) -> usize {
 }
 
 fn transforms(config: &Config, engine: &Engine, topics: &Topics, problems: &mut Problems<'_>) -> Vec<TransformPlan> {
+    let Some(keys) = keys(config, problems) else { return Vec::new() };
     // Transforms that share a module share its compiled code.
     let mut modules: BTreeMap<PathBuf, Module> = BTreeMap::new();
     let mut plans = Vec::new();
     for (name, transform) in &config.transforms {
         let at = |key: &str| format!("transforms.{name}.{key}");
         let pin = transform.sha256.as_ref().map(|sha| Digest::from(*sha.bytes()));
+        let signature = transform.signature_file();
+        let signed = keys.as_deref().map(|by| Signed { by, file: &signature });
+        let demand = Demand { digest: pin.as_ref(), signed };
+        let known = |module: &Module| pin.as_ref().is_none_or(|pin| *pin == module.digest()) && signed.is_none();
         let module = match modules.get(&transform.module) {
-            Some(module) if pin.as_ref().is_none_or(|pin| *pin == module.digest()) => module.clone(),
-            _ => match engine.load(&transform.module, pin.as_ref()) {
+            Some(module) if known(module) => module.clone(),
+            _ => match engine.load(&transform.module, demand) {
                 Ok(module) => modules.entry(transform.module.clone()).insert_entry(module).get().clone(),
                 Err(error) => {
                     problems.add(
                         Code::Module,
                         &at("module"),
                         chain(&error),
-                        "build the module for wasm32-wasip2 with the SDK, and check path and `sha256`",
+                        "build the module for wasm32-wasip2 with the SDK, and check path, `sha256` and signature",
                     );
                     continue;
                 }
@@ -304,6 +314,22 @@ fn transforms(config: &Config, engine: &Engine, topics: &Topics, problems: &mut 
         }
     }
     plans
+}
+
+/// Whose signatures count, where modules must be signed. `None`: not all keys can be read.
+fn keys(config: &Config, problems: &mut Problems<'_>) -> Option<Option<Vec<PublicKey>>> {
+    if config.sandbox.require != Require::Signature {
+        return Some(None);
+    }
+    let read: Result<Vec<PublicKey>, _> = config.sandbox.keys.iter().map(|path| PublicKey::read(path)).collect();
+    match read {
+        Ok(keys) => Some(Some(keys)),
+        Err(error) => {
+            let help = "name files as `pelton keygen` or `openssl pkey -pubout` write them";
+            problems.add(Code::Module, "sandbox.keys", chain(&error), help);
+            None
+        }
+    }
 }
 
 fn spec(name: &str, transform: &Transform, guest_text: bool) -> Result<Spec, String> {

@@ -23,6 +23,13 @@ pub use bindings::{Guest, Topics as TopicNames};
 
 pub const ABI_VERSION: u32 = 1;
 
+/// For `pelton inspect`: a custom section of the module, which is no part of its memory.
+#[used]
+#[allow(unsafe_code, reason = "the name of a section is taken on trust")]
+#[unsafe(link_section = "pelton-sdk")]
+static SDK: [u8; NAME.len()] = *NAME.as_bytes().first_chunk().unwrap();
+const NAME: &str = concat!("rust ", env!("CARGO_PKG_VERSION"));
+
 struct Host;
 
 impl Sink for Host {

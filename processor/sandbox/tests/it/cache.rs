@@ -1,7 +1,7 @@
 //! Compiled modules on disk: used again, never trusted blindly.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use pelton_sandbox::{Engine, EngineConfig, Generation, Instance};
@@ -30,10 +30,12 @@ fn an_entry_is_written_once_and_used_by_the_next_process() {
     let dir = place.path().join("cache");
     works(&engine(&dir));
     let [entry] = &entries(&dir)[..] else { panic!("one entry, not {:?}", entries(&dir)) };
-    let written = fs::metadata(entry).unwrap().modified().unwrap();
+    let written = fs::metadata(entry).unwrap();
     // another engine of the same settings, as after a restart
     works(&engine(&dir));
-    assert_eq!(fs::metadata(entry).unwrap().modified().unwrap(), written, "it was not compiled again");
+    let used = fs::metadata(entry).unwrap();
+    assert_eq!(used.ino(), written.ino(), "it was not compiled again");
+    assert!(used.modified().unwrap() > written.modified().unwrap(), "it is known to have been used");
     assert_eq!(fs::metadata(dir.join("key")).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 2, "no litter");
 }
@@ -113,4 +115,38 @@ fn a_key_that_others_can_read_is_not_used() {
     fs::set_permissions(dir.join("key"), fs::Permissions::from_mode(0o644)).unwrap();
     works(&engine(&dir));
     assert!(entries(&dir).is_empty());
+}
+
+#[test]
+fn what_was_not_used_for_longest_makes_room() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("cache");
+    let module = |n: u8| {
+        // an empty component, told from others by a custom section
+        let mut bytes = fs::read(guest_path("packed")).unwrap();
+        bytes.extend_from_slice(&[0, 3, 1, b'n', n]);
+        bytes
+    };
+    let roomy = engine(&dir);
+    for n in [1, 2, 3] {
+        roomy.load_bytes(&module(n), None).unwrap();
+    }
+    let all = entries(&dir);
+    assert_eq!(all.len(), 3);
+    let size = fs::metadata(&all[0]).unwrap().len();
+    // 1 is used again, so that 2 is the oldest
+    roomy.load_bytes(&module(1), None).unwrap();
+    let narrow =
+        Engine::new(EngineConfig { cache_dir: Some(dir.clone()), cache_bytes: size * 3 + 100, ..config() }).unwrap();
+    narrow.load_bytes(&module(4), None).unwrap();
+    let left = entries(&dir);
+    assert_eq!(left.len(), 3);
+    let has = |n: u8| {
+        let digest = pelton_sandbox::Digest::of(&module(n)).to_string();
+        left.iter().any(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&digest))
+    };
+    assert_eq!([1, 2, 3, 4].map(has), [true, false, true, true]);
+    let tiny = Engine::new(EngineConfig { cache_dir: Some(dir.clone()), cache_bytes: 1, ..config() }).unwrap();
+    tiny.load_bytes(&module(5), None).unwrap();
+    assert_eq!(entries(&dir).len(), 1, "the newest stays, however large");
 }

@@ -1,6 +1,9 @@
 //! What is refused before anything runs.
 
-use pelton_sandbox::{Ceiling, Digest, Engine, EngineConfig, EngineError, Generation, LoadError, PrepareError};
+use pelton_sandbox::{
+    Ceiling, Demand, Digest, Engine, EngineConfig, EngineError, Generation, Inspection, LoadError, PrepareError,
+    PrivateKey, Signed, World,
+};
 
 use crate::support::{config, engine, guest_path, spec};
 
@@ -63,4 +66,42 @@ fn a_generation_keeps_its_number() {
     let generation = Generation::prepare(&module, spec(), 17).unwrap();
     assert_eq!((generation.number(), generation.digest()), (17, module.digest()));
     assert_eq!(pelton_sandbox::Instance::new(&generation).unwrap().generation(), 17);
+}
+
+#[test]
+fn a_signature_is_demanded_of_the_bytes_that_are_compiled() {
+    let place = tempfile::tempdir().unwrap();
+    let bytes = std::fs::read(guest_path("packed")).unwrap();
+    let (key, stranger) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
+    let trusted = [stranger.public(), key.public()];
+    let file = place.path().join("packed.wasm.sig");
+    let load = |bytes: &[u8], by| {
+        engine().load_bytes(bytes, Demand { signed: Some(Signed { by, file: &file }), ..Demand::default() })
+    };
+    assert!(matches!(load(&bytes, &trusted).unwrap_err(), LoadError::Signature(_)), "there is none");
+    std::fs::write(&file, key.sign(&bytes).to_string()).unwrap();
+    assert!(load(&bytes, &trusted).is_ok());
+    assert!(matches!(load(&bytes, &trusted[..1]).unwrap_err(), LoadError::Signature(_)), "somebody else's");
+    assert!(matches!(load(&bytes, &[]).unwrap_err(), LoadError::Signature(_)), "nobody is trusted");
+    let mut other = bytes.clone();
+    other.extend_from_slice(&[0, 3, 1, b'n', 0]);
+    assert!(engine().load_bytes(&other, None).is_ok());
+    assert!(matches!(load(&other, &trusted).unwrap_err(), LoadError::Signature(_)), "another module");
+}
+
+#[test]
+fn an_inspection_says_what_a_module_is() {
+    let bytes = std::fs::read(guest_path("packed")).unwrap();
+    let module = engine().load_bytes(&bytes, None).unwrap();
+    let inspection = Inspection::of(&bytes, &module).unwrap();
+    assert_eq!((inspection.world, inspection.bytes), (World::Packed, bytes.len()));
+    assert_eq!(inspection.sdk.as_deref(), Some(concat!("rust ", env!("CARGO_PKG_VERSION"))));
+    assert!(inspection.exports.iter().any(|export| export == "process-packed"));
+    assert_eq!(inspection.imports["pelton:transform/packed-sink@0.1.0"], ["window", "flush", "commit"]);
+    assert!(inspection.initial_memory >= 1 << 20 && inspection.code_bytes > 10_000, "{inspection:?}");
+    assert!(inspection.refusal.is_none());
+    let sockets = std::fs::read(guest_path("sockets")).unwrap();
+    let module = engine().load_bytes(&sockets, None).unwrap();
+    let inspection = Inspection::of(&sockets, &module).unwrap();
+    assert!(inspection.refusal.unwrap().import.starts_with("wasi:sockets/"));
 }

@@ -22,7 +22,12 @@ pub fn runtime() -> tokio::runtime::Handle {
 }
 
 pub fn config() -> EngineConfig {
-    EngineConfig { cache_dir: None, ceiling: Ceiling { memory: 64 << 20, instances: 64 }, runtime: runtime() }
+    EngineConfig {
+        cache_dir: None,
+        cache_bytes: 1 << 30,
+        ceiling: Ceiling { memory: 64 << 20, instances: 64 },
+        runtime: runtime(),
+    }
 }
 
 /// One engine for all tests that need nothing special.

@@ -20,6 +20,12 @@ pub struct Transform {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
 
+    /// The module's detached signature; else a file of the module's name with `.sig` after it. Looked at with
+    /// `sandbox.require: signature`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "pelton-path"))]
+    pub signature: Option<PathBuf>,
+
     /// What it reads.
     pub input: Input,
 
@@ -196,6 +202,15 @@ impl Transform {
     /// Where a value cannot be found.
     pub fn revealed_settings(&self) -> Result<BTreeMap<String, String>, RevealError> {
         self.settings.iter().map(|(key, value)| Ok((key.clone(), value.reveal()?))).collect()
+    }
+
+    /// Where its module's signature is.
+    pub fn signature_file(&self) -> PathBuf {
+        self.signature.clone().unwrap_or_else(|| {
+            let mut name = self.module.clone().into_os_string();
+            name.push(".sig");
+            name.into()
+        })
     }
 
     /// Where dead letters go, if that is the policy.
