@@ -5,6 +5,7 @@
 use super::findings::{Findings, Kind};
 use super::fleet::{Fleet, Memory, Setup, wait};
 use super::generator::Generator;
+use super::input::InputReader;
 use super::oracle::Oracle;
 use super::progress::{Progress, Watch};
 use super::readers::{Audience, OutputTopic, Reader};
@@ -55,6 +56,7 @@ pub struct Arena<'c> {
     pub calm: Arc<Calm>,
     progress: Arc<Progress>,
     audience: Audience,
+    input: InputReader,
     reader: Arc<Reader>,
     second: Reader,
     sampler: Sampler,
@@ -70,6 +72,8 @@ impl std::fmt::Debug for Arena<'_> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
     pub inputs: i64,
+    /// Records that the input has beyond the first time.
+    pub input_repeats: u64,
     pub outputs: u64,
     pub dead_letters: u64,
     /// Records that only readers of uncommitted ones see: the remains of aborted transactions.
@@ -88,17 +92,17 @@ impl<'c> Arena<'c> {
         let (progress, calm) = (Arc::new(Progress::default()), Arc::new(Calm::new()));
         let audience = Audience {
             bootstrap: direct.clone(),
+            input: input_topic(&plan),
             topics,
             oracle: Arc::clone(&oracle),
             findings: Arc::clone(&findings),
         };
+        let input = InputReader::start(&audience)?;
         let reader = Arc::new(Reader::start(&audience, "first reader", Some(Arc::clone(&progress)))?);
         let second = Reader::start(&audience, "second reader", None)?;
-        let input = input_topic(&plan);
         let sampler = Sampler::start(Watched {
             audience: audience.clone(),
             group: plan.name.clone(),
-            input: input.clone(),
             reader: Arc::clone(&reader),
             progress: Arc::clone(&progress),
             calm: Arc::clone(&calm),
@@ -115,7 +119,8 @@ impl<'c> Arena<'c> {
         for place in 0..plan.processes {
             fleet.start(place)?;
         }
-        let generator = Generator::start(&direct, &input, oracle, Arc::clone(&progress), plan.rate, plan.seed)?;
+        let generator =
+            Generator::start(&direct, &audience.input, oracle, Arc::clone(&progress), plan.rate, plan.seed)?;
         let mut arena = Arena {
             cluster,
             proxy,
@@ -126,6 +131,7 @@ impl<'c> Arena<'c> {
             calm,
             progress,
             audience,
+            input,
             reader,
             second,
             sampler,
@@ -143,7 +149,7 @@ impl<'c> Arena<'c> {
     /// The topics that must be in sync before the next broker is hurt.
     pub fn topics(&self) -> Vec<String> {
         let outputs = self.audience.topics.iter().map(|topic| topic.name.clone());
-        outputs.chain([input_topic(&self.plan)]).collect()
+        outputs.chain([self.audience.input.clone()]).collect()
     }
 
     pub fn output_topic(&self, outlet: Outlet) -> String {
@@ -172,7 +178,7 @@ impl<'c> Arena<'c> {
             }
             self.fleet.look()?;
             if let Some(failure) = self.generator.failure() {
-                bail!("the generator can no longer be the oracle: {failure}");
+                bail!("the generator: {failure}");
             }
             std::thread::park_timeout(Duration::from_millis(20));
         }
@@ -184,17 +190,18 @@ impl<'c> Arena<'c> {
             self.fleet.start(place)?;
         }
         self.generator.stop()?;
-        let sent = self.audience.oracle.sent();
-        let positions = Positions::new(&self.audience.bootstrap, &self.plan.name, &input_topic(&self.plan))?;
+        self.input.to_its_end(&self.audience, READ_WITHIN)?;
+        let positions = Positions::new(&self.audience.bootstrap, &self.plan.name, &self.audience.input)?;
         let mut committed = Vec::new();
         let through = wait(THROUGH_WITHIN, || {
             let _ = self.fleet.look();
             committed = positions.get(self.plan.partitions, Duration::from_secs(5)).unwrap_or_default();
-            committed == sent
+            committed == self.audience.oracle.ends()
         });
         if !through {
             self.findings.add(Kind::Stuck, || {
-                format!("within {THROUGH_WITHIN:?} of the last record committed is {committed:?} of {sent:?}")
+                let ends = self.audience.oracle.ends();
+                format!("within {THROUGH_WITHIN:?} of the last record committed is {committed:?} of {ends:?}")
             });
         }
         for place in self.fleet.running() {
@@ -210,6 +217,9 @@ impl<'c> Arena<'c> {
         if let Err(open) = Ends::new(&self.audience.bootstrap)?.wait_closed(&closed, HANGS_AFTER) {
             self.findings.add(Kind::Hanging, || format!("at the end: {open}"));
         }
+        // Whatever came into it meanwhile is input, too.
+        self.input.to_its_end(&self.audience, READ_WITHIN)?;
+        let input_repeats = self.audience.oracle.check()?;
         let again = self.audience.read_again("last reader", READ_WITHIN).context("reading all again")?;
         for reader in [&*self.reader, &self.second] {
             reader.catch_up(&again, &self.audience, Duration::from_secs(60));
@@ -217,6 +227,7 @@ impl<'c> Arena<'c> {
         let uncommitted = self.audience.count_uncommitted(READ_WITHIN).context("counting what was aborted")?;
         let figures = Figures {
             inputs: self.audience.oracle.count_acknowledged(),
+            input_repeats,
             outputs: again.outputs(),
             dead_letters: again.dead_letters(),
             aborted_records: uncommitted.saturating_sub(again.count() as u64),

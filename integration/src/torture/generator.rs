@@ -1,8 +1,8 @@
 //! The input: an idempotent producer on the direct listeners, a steady rate, keys as they are in life (a few are many).
-//! What it sent and what was acknowledged is the run's oracle.
+//! It tells the oracle what it sent and what was acknowledged.
 //!
-//! Promises: it is the only writer of the topic and leaves no gap, so a record's seq is its offset; it survives an
-//! acknowledgement without offset (a duplicate sequence after a leader's death); a record that is given up is an error.
+//! Promises: it is the only writer of the topic, and a record that is given up is an error. Not where a record is:
+//! after a broker's death the client may write some again, so offsets are the input log's to say ([`super::input`]).
 
 use super::oracle::Oracle;
 use super::progress::Progress;
@@ -80,7 +80,7 @@ impl Generator {
         self.shared.extra.lock().unwrap_or_else(PoisonError::into_inner).push_back(ask);
     }
 
-    /// Why it can no longer promise what it promises, if so.
+    /// The first record that was given up, if any.
     pub fn failure(&self) -> Option<String> {
         self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -119,14 +119,10 @@ impl ProducerContext for Acks {
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
         let (partition, seq) = ((opaque >> 40) as i32, (opaque & ((1 << 40) - 1)) as i64);
         let failure = match result {
-            Ok(message) => {
-                use rdkafka::message::Message as _;
+            Ok(_) => {
                 self.0.oracle.acknowledged(partition);
                 self.0.progress.acknowledged(partition, seq);
-                let offset = message.offset();
-                // An acknowledgement may come without an offset.
-                (offset >= 0 && offset != seq)
-                    .then(|| format!("seq {seq} of partition {partition} has offset {offset}"))
+                None
             }
             Err((error, _)) => Some(format!("seq {seq} of partition {partition} was given up: {error}")),
         };
@@ -146,7 +142,6 @@ struct Feed {
 
 impl Feed {
     fn run(mut self) -> Result<()> {
-        let mut key_seqs = vec![0i64; KEYS as usize];
         let mut value = String::new();
         let mut due = 0.0;
         let mut last = Instant::now();
@@ -155,7 +150,7 @@ impl Feed {
             // A pause of ours is not made up for by a flood.
             due += (now - last).as_secs_f64().min(0.5) * self.rate;
             last = now;
-            while due >= 1.0 && self.send(&mut key_seqs, &mut value)? {
+            while due >= 1.0 && self.send(&mut value)? {
                 due -= 1.0;
             }
             due = due.min(self.rate);
@@ -165,7 +160,7 @@ impl Feed {
     }
 
     /// Says whether there was room.
-    fn send(&mut self, key_seqs: &mut [i64], value: &mut String) -> Result<bool> {
+    fn send(&mut self, value: &mut String) -> Result<bool> {
         let extra = self.shared.extra.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let ask = extra.unwrap_or_else(|| Ask::ordinary(self.random.u8(..)));
         // Skewed: the product of two makes the low keys frequent.
@@ -173,16 +168,13 @@ impl Feed {
         let oracle = &self.shared.oracle;
         let partition = (key % oracle.partitions() as u32) as i32;
         let seq = oracle.sending(partition, ask);
-        let input = Input { ask, partition, seq, key, key_seq: key_seqs[key as usize] };
+        let input = Input { ask, partition, seq, key };
         input.write(value);
         let opaque = ((partition as usize) << 40) | seq as usize;
         let name = input.key_text();
         let record = BaseRecord::with_opaque_to(&self.topic, opaque).partition(partition).key(&name).payload(value);
         match self.producer.send(record) {
-            Ok(()) => {
-                key_seqs[key as usize] += 1;
-                Ok(true)
-            }
+            Ok(()) => Ok(true),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
                 oracle.take_back(partition);
                 if let Some(ask) = extra {

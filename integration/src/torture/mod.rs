@@ -2,14 +2,15 @@
 //! decides, while readers who know nothing of Pelton judge every record. In one run also processors that are wrong on
 //! purpose, who must be caught. `./dev torture` is its door; what is promised is in `docs/`.
 //!
-//! In the order of a run: [`mod@schedule`] says what is done, [`arena`] is to whom, [`nemesis`] does it, [`verifier`] judges,
-//! [`controls`] judge the verifier, [`report`] tells.
+//! In the order of a run: [`mod@schedule`] says what is done, [`arena`] is to whom, [`nemesis`] does it, [`input`] says
+//! what was put in, [`verifier`] judges, [`controls`] judge the verifier, [`report`] tells.
 
 pub mod arena;
 pub mod controls;
 pub mod findings;
 mod fleet;
 mod generator;
+mod input;
 pub mod nemesis;
 mod oracle;
 mod progress;

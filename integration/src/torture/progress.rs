@@ -2,6 +2,7 @@
 //! is through when a record that was sent after that moment is visible at an output, and fed when one is acknowledged.
 
 use super::oracle::Oracle;
+use super::record::Source;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,7 +54,7 @@ impl Watch {
 #[derive(Debug, Default)]
 pub struct Progress {
     watches: Mutex<Vec<Arc<Watch>>>,
-    /// By input partition, the largest visible seq + 1.
+    /// By input partition, the largest offset that is visible + 1.
     ends: Mutex<Vec<i64>>,
 }
 
@@ -80,18 +81,19 @@ impl Progress {
         self.watches().iter().for_each(|watch| watch.note(partition, seq, |p| &mut p.acknowledged));
     }
 
-    pub fn visible(&self, partition: i32, seq: i64) {
+    /// An outcome of what is at this place is visible.
+    pub fn visible(&self, source: Source, seq: i64) {
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = partition as usize;
+        let at = source.partition as usize;
         if ends.len() <= at {
             ends.resize(at + 1, 0);
         }
-        ends[at] = ends[at].max(seq + 1);
+        ends[at] = ends[at].max(source.offset + 1);
         drop(ends);
-        self.watches().iter().for_each(|watch| watch.note(partition, seq, |p| &mut p.visible));
+        self.watches().iter().for_each(|watch| watch.note(source.partition, seq, |p| &mut p.visible));
     }
 
-    /// By input partition, the largest visible seq + 1; 0 or missing where there is none.
+    /// By input partition, the largest offset that is visible + 1; 0 or missing where there is none.
     pub fn ends(&self) -> Vec<i64> {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

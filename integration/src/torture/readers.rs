@@ -4,7 +4,7 @@
 use super::findings::Findings;
 use super::oracle::Oracle;
 use super::progress::Progress;
-use super::record::Outlet;
+use super::record::{Outlet, Source};
 use super::verifier::{Seen, Verifier};
 use crate::kafka;
 use anyhow::{Context, Result, bail};
@@ -32,6 +32,8 @@ pub struct OutputTopic {
 #[derive(Clone, Debug)]
 pub struct Audience {
     pub bootstrap: String,
+    /// The input topic.
+    pub input: String,
     pub topics: Vec<OutputTopic>,
     pub oracle: Arc<Oracle>,
     pub findings: Arc<Findings>,
@@ -39,23 +41,13 @@ pub struct Audience {
 
 impl Audience {
     fn consumer(&self, isolation: &str) -> Result<BaseConsumer> {
-        let consumer: BaseConsumer = kafka::client(&self.bootstrap)
-            .set("group.id", "torture-reader")
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", isolation)
-            .set("auto.offset.reset", "earliest")
-            .set("fetch.wait.max.ms", "50")
-            .set("reconnect.backoff.max.ms", "500")
-            .set("enable.partition.eof", "true")
-            .create()?;
-        let mut all = TopicPartitionList::new();
-        for topic in &self.topics {
-            for partition in 0..topic.partitions {
-                all.add_partition_offset(&topic.name, partition, Offset::Beginning)?;
-            }
-        }
-        consumer.assign(&all)?;
-        Ok(consumer)
+        let topics = self.topics.iter().map(|topic| (topic.name.as_str(), topic.partitions));
+        consumer(&self.bootstrap, isolation, topics)
+    }
+
+    /// Of the input topic.
+    pub fn input_consumer(&self) -> Result<BaseConsumer> {
+        consumer(&self.bootstrap, "read_committed", [(self.input.as_str(), self.oracle.partitions())])
     }
 
     fn outlet(&self, topic: &str) -> Option<Outlet> {
@@ -71,7 +63,7 @@ impl Audience {
         let consumer = self.consumer("read_committed")?;
         let mut verifier = Verifier::new(name, self.oracle.partitions());
         self.to_the_ends(&consumer, limit, |seen| {
-            verifier.see(seen, &self.findings);
+            verifier.see(seen, &self.oracle, &self.findings);
         })?;
         verifier.judge_all(&self.oracle, &self.findings);
         Ok(verifier)
@@ -92,7 +84,7 @@ impl Audience {
             match consumer.poll(Duration::from_millis(200)) {
                 Some(Ok(message)) => {
                     let outlet = self.outlet(message.topic()).context("a topic that was not asked for")?;
-                    show(seen(&message, outlet));
+                    show(seen(&message, outlet, &self.input));
                 }
                 // Its topic is not told; but nothing is written any more, so each ends once.
                 Some(Err(KafkaError::PartitionEOF(_))) => left -= 1,
@@ -106,16 +98,53 @@ impl Audience {
     }
 }
 
-fn seen<'a>(message: &'a impl Message, outlet: Outlet) -> Seen<'a> {
-    let source = message.headers().and_then(|headers| headers.iter().filter(|h| h.key == "src").last());
+/// Reads these topics, each with so many partitions, from their beginnings.
+fn consumer<'a>(
+    bootstrap: &str,
+    isolation: &str,
+    topics: impl IntoIterator<Item = (&'a str, i32)>,
+) -> Result<BaseConsumer> {
+    let consumer: BaseConsumer = kafka::client(bootstrap)
+        .set("group.id", "torture-reader")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", isolation)
+        .set("auto.offset.reset", "earliest")
+        .set("fetch.wait.max.ms", "50")
+        .set("reconnect.backoff.max.ms", "500")
+        .set("enable.partition.eof", "true")
+        .create()?;
+    let mut all = TopicPartitionList::new();
+    for (topic, partitions) in topics {
+        for partition in 0..partitions {
+            all.add_partition_offset(topic, partition, Offset::Beginning)?;
+        }
+    }
+    consumer.assign(&all)?;
+    Ok(consumer)
+}
+
+fn seen<'a>(message: &'a impl Message, outlet: Outlet, input: &str) -> Seen<'a> {
     Seen {
         outlet,
         partition: message.partition(),
         offset: message.offset(),
         key: message.key().unwrap_or_default(),
         value: message.payload().unwrap_or_default(),
-        source: source.and_then(|header| header.value),
+        source: message.headers().and_then(|headers| source(headers, outlet, input)),
     }
+}
+
+/// The place in the input that a record says it is of: by the guest's header `src`, or, as no guest has put a hand to a
+/// dead letter, by those of KIP-1191.
+fn source(headers: &impl Headers, outlet: Outlet, input: &str) -> Option<Source> {
+    let last = |name: &str| headers.iter().filter(|header| header.key == name).last()?.value;
+    if outlet != Outlet::Dead {
+        return Source::parse(last("src")?);
+    }
+    if last("src").is_some() || last("__dlq.errors.topic")? != input.as_bytes() {
+        return None;
+    }
+    Source::parse(&[last("__dlq.errors.partition")?, b":", last("__dlq.errors.offset")?].concat())
 }
 
 /// A reader at work.
@@ -140,10 +169,11 @@ impl Reader {
                 let mut verifier = lock(&into);
                 if let Some(Ok(message)) = message
                     && let Some(outlet) = audience.outlet(message.topic())
-                    && let Some(input) = verifier.see(seen(&message, outlet), &audience.findings)
+                    && let Some((source, input)) =
+                        verifier.see(seen(&message, outlet, &audience.input), &audience.oracle, &audience.findings)
                     && let Some(progress) = &progress
                 {
-                    progress.visible(input.partition, input.seq);
+                    progress.visible(source, input.seq);
                 }
                 verifier.judge_committed(PATIENCE, &audience.oracle, &audience.findings);
             }
@@ -178,4 +208,29 @@ impl Drop for Reader {
 
 fn lock(verifier: &Mutex<Verifier>) -> MutexGuard<'_, Verifier> {
     verifier.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::message::{Header, OwnedHeaders};
+
+    fn headers(all: &[(&str, &str)]) -> OwnedHeaders {
+        all.iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }))
+    }
+
+    #[test]
+    fn an_output_says_its_source_in_one_way_and_a_dead_letter_in_another() {
+        let of = Some(Source { partition: 3, offset: 41 });
+        let output = headers(&[("src", "3:41")]);
+        let letter = [("__dlq.errors.topic", "in"), ("__dlq.errors.partition", "3"), ("__dlq.errors.offset", "41")];
+        assert_eq!(source(&output, Outlet::Left, "in"), of);
+        assert_eq!(source(&headers(&letter), Outlet::Dead, "in"), of);
+        assert_eq!(source(&output, Outlet::Dead, "in"), None);
+        assert_eq!(source(&headers(&letter), Outlet::Left, "in"), None);
+        assert_eq!(source(&headers(&letter), Outlet::Dead, "another"), None);
+        let both = [&letter[..], &[("src", "3:41")]].concat();
+        assert_eq!(source(&headers(&both), Outlet::Dead, "in"), None, "a guest has put a hand to it");
+    }
 }

@@ -1,8 +1,8 @@
-//! The records of a run: what each asks of the guest, and the text that carries it. A value says all that a verifier must
-//! know about the record, so that an output needs nothing but itself to be judged:
-//! `{what} {partition} {seq} {key} {key_seq} {padding}`.
+//! The records of a run: what each asks of the guest, the text that carries it, and where in the input it is. The text:
+//! `{what} {partition} {seq} {key} {padding}`. The place is the record's identity: under faults the input may
+//! have a record more than once, and each is to be processed.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Formatter, Result as Written, Write as _};
 
 /// What a record asks of the guest (`integration/guests/tester`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -79,15 +79,13 @@ impl Ask {
     }
 }
 
-/// One input record. Its place in its partition is `seq`: the generator is the only one who writes there.
+/// One input record, as sent: the generator numbers those of a partition by `seq`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Input {
     pub ask: Ask,
     pub partition: i32,
     pub seq: i64,
     pub key: u32,
-    /// Its place among the records of its key.
-    pub key_seq: i64,
 }
 
 impl Input {
@@ -98,8 +96,8 @@ impl Input {
     /// `into` becomes the record's value.
     pub fn write(self, into: &mut String) {
         into.clear();
-        let Input { ask, partition, seq, key, key_seq } = self;
-        let _ = write!(into, "{} {partition} {seq} {key} {key_seq} ", ask.word());
+        let Input { ask, partition, seq, key } = self;
+        let _ = write!(into, "{} {partition} {seq} {key} ", ask.word());
         // Lengths differ, contents too: a value that is not what it was is seen.
         let padding = (seq as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         for _ in 0..1 + padding % 8 {
@@ -117,11 +115,33 @@ impl Input {
             partition: words.next()?.parse().ok()?,
             seq: words.next()?.parse().ok()?,
             key: words.next()?.parse().ok()?,
-            key_seq: words.next()?.parse().ok()?,
         };
         let mut expected = String::with_capacity(text.len());
         input.write(&mut expected);
         (expected == text).then_some(input)
+    }
+}
+
+/// Where in the input a record is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Source {
+    pub partition: i32,
+    pub offset: i64,
+}
+
+impl Source {
+    /// The guest's header: `{partition}:{offset}`, and nothing else.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let (partition, offset) = text.split_once(':')?;
+        let source = Source { partition: partition.parse().ok()?, offset: offset.parse().ok()? };
+        (source.to_string() == text).then_some(source)
+    }
+}
+
+impl Display for Source {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Written {
+        write!(f, "{}:{}", self.partition, self.offset)
     }
 }
 
@@ -130,9 +150,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_source_is_read_as_it_is_written() {
+        let source = Source { partition: 3, offset: 41 };
+        assert_eq!(Source::parse(source.to_string().as_bytes()), Some(source));
+        for other in ["", "3", "3:", "3:41 ", "03:41", "3:+41", "x:41"] {
+            assert_eq!(Source::parse(other.as_bytes()), None, "{other:?}");
+        }
+    }
+
+    #[test]
     fn a_value_carries_the_record_and_a_changed_one_is_none() {
         for (seq, ask) in Ask::ALL.into_iter().enumerate() {
-            let input = Input { ask, partition: 3, seq: seq as i64, key: 999, key_seq: 12 };
+            let input = Input { ask, partition: 3, seq: seq as i64, key: 999 };
             let mut value = String::new();
             input.write(&mut value);
             assert_eq!(Input::parse(value.as_bytes()), Some(input));

@@ -133,6 +133,7 @@ impl Run<'_> {
             "kinds_inflicted": self.kinds(),
             "faults": faults,
             "inputs_acknowledged": self.figures.inputs,
+            "input_repeats": self.figures.input_repeats,
             "outputs": self.figures.outputs,
             "dead_letters": self.figures.dead_letters,
             "aborted_records": self.figures.aborted_records,
@@ -171,10 +172,11 @@ impl Run<'_> {
                 beyond(&all).text(),
             );
         }
-        let Figures { inputs, outputs, dead_letters, aborted_records, memory } = self.figures;
+        let Figures { inputs, input_repeats, outputs, dead_letters, aborted_records, memory } = self.figures;
         println!("\n{} faults of {} kinds in {:.0} s", self.inflicted.len(), self.kinds(), self.lasted.as_secs_f64());
         println!(
-            "{inputs} records in, {outputs} outputs, {dead_letters} dead letters, {aborted_records} records of aborted transactions"
+            "{inputs} records in (and {input_repeats} repeats), {outputs} outputs, {dead_letters} dead letters, \
+             {aborted_records} records of aborted transactions"
         );
         println!(
             "EndTxn: {} commits, {} aborts; {} producers initialised",

@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const EVERY: Duration = Duration::from_secs(1);
-const ANSWER: Duration = Duration::from_secs(3);
+pub const ANSWER: Duration = Duration::from_secs(3);
 /// The processes' transaction timeout, and what the broker may take to notice and clean up.
 pub const HANGS_AFTER: Duration = Duration::from_secs(10 + 15);
 
@@ -43,7 +43,6 @@ impl Calm {
 pub struct Watched {
     pub audience: Audience,
     pub group: String,
-    pub input: String,
     pub reader: Arc<Reader>,
     pub progress: Arc<Progress>,
     pub calm: Arc<Calm>,
@@ -60,7 +59,7 @@ impl Sampler {
     pub fn start(watched: Watched) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let end = Arc::clone(&stop);
-        let positions = Positions::new(&watched.audience.bootstrap, &watched.group, &watched.input)?;
+        let positions = Positions::new(&watched.audience.bootstrap, &watched.group, &watched.audience.input)?;
         let ends = Ends::new(&watched.audience.bootstrap)?;
         let thread = std::thread::Builder::new().name("sampler".into()).spawn(move || {
             let mut last = vec![-1; watched.audience.oracle.partitions() as usize];

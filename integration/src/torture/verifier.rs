@@ -1,14 +1,15 @@
 //! One reader's judgement: it is shown every record of the output topics and knows what was put in. Pure; it is shown
 //! records by [`super::readers`] while the run goes on, and again from the beginning at its end.
 //!
-//! It judges what it can at once (duplicates, order, content, foreign outcomes); whether something is missing it judges
-//! where the group has committed, after giving the record time to become visible, and for all at the end.
+//! An outcome is of one offset of the input, which it names. Duplicates and order are judged at once; content and
+//! foreign outcomes as soon as the input is read that far; whether something is missing where the group has committed,
+//! after giving the record time to become visible, and for all at the end.
 
 use super::findings::{Findings, Kind};
-use super::oracle::Oracle;
-use super::record::{Ask, Input, Outlet};
+use super::oracle::{Found, Oracle};
+use super::record::{Ask, Input, Outlet, Source};
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 
@@ -20,9 +21,23 @@ pub struct Seen<'a> {
     pub offset: i64,
     pub key: &'a [u8],
     pub value: &'a [u8],
-    /// The guest's header: `{partition}:{offset}` of the input. Dead letters have none.
-    pub source: Option<&'a [u8]>,
+    /// Where in the input it says it is from, if it says so as it should.
+    pub source: Option<Source>,
 }
+
+/// The same, understood.
+#[derive(Clone, Copy, Debug)]
+struct Outcome {
+    outlet: Outlet,
+    partition: i32,
+    offset: i64,
+    source: Source,
+    /// What its value says.
+    input: Input,
+}
+
+/// No partition of a run is longer: what says so is not looked for.
+const LONGEST: i64 = 1 << 28;
 
 /// Where on an output partition, and what was there.
 type Log = HashMap<(Outlet, i32), Vec<(i64, u64)>>;
@@ -30,14 +45,16 @@ type Log = HashMap<(Outlet, i32), Vec<(i64, u64)>>;
 #[derive(Debug)]
 pub struct Verifier {
     name: &'static str,
-    /// By input partition and seq: the outlets on which it was seen.
+    /// By input partition and offset: the outlets on which it was seen.
     seen: Vec<Vec<u8>>,
+    /// By input partition, then by offset: what is to be compared with input that is not read yet.
+    unread: Vec<BTreeMap<(i64, Outlet), Outcome>>,
     /// By input partition: below this everything is judged.
     judged: Vec<i64>,
-    /// The last seq of an input partition on an output partition.
+    /// The last offset of an input partition on an output partition.
     order: HashMap<(Outlet, i32, i32), i64>,
-    /// The last of each key on an output topic.
-    keys: HashMap<(Outlet, u32), i64>,
+    /// The last offset of an input partition's key on an output topic.
+    keys: HashMap<(Outlet, i32, u32), i64>,
     log: Log,
     /// Committed positions whose outputs are given time to become visible.
     waiting: VecDeque<(Instant, i32, i64)>,
@@ -50,6 +67,7 @@ impl Verifier {
         Verifier {
             name,
             seen: vec![Vec::new(); partitions as usize],
+            unread: vec![BTreeMap::new(); partitions as usize],
             judged: vec![0; partitions as usize],
             order: HashMap::new(),
             keys: HashMap::new(),
@@ -68,50 +86,62 @@ impl Verifier {
         self.dead_letters
     }
 
-    /// Judges a record. Returns the input that it is of.
-    pub fn see(&mut self, record: Seen<'_>, findings: &Findings) -> Option<Input> {
+    /// Judges a record. Returns where in the input it is from, and what it says was there.
+    pub fn see(&mut self, record: Seen<'_>, oracle: &Oracle, findings: &Findings) -> Option<(Source, Input)> {
         let name = self.name;
         let Seen { outlet, partition, offset, .. } = record;
-        let place = || format!("{}-{partition}@{offset} ({name})", outlet.name());
         *(if outlet == Outlet::Dead { &mut self.dead_letters } else { &mut self.outputs }) += 1;
         self.remember(&record, findings);
-        let Some(input) = Input::parse(record.value) else {
-            findings.add(Kind::Altered, || format!("{}: {}", place(), String::from_utf8_lossy(record.value)));
+        let (Some(source), Some(input)) = (self.known(record.source), Input::parse(record.value)) else {
+            findings.add(Kind::Altered, || {
+                let (place, text) = (place(outlet, partition, offset, name), String::from_utf8_lossy(record.value));
+                format!("{place}: {text}, from {:?}", record.source)
+            });
             return None;
         };
-        let of = || format!("{} is of partition {} seq {} ({:?})", place(), input.partition, input.seq, input.ask);
-        let Some(seen) = usize::try_from(input.partition).ok().and_then(|p| self.seen.get_mut(p)) else {
-            findings.add(Kind::Altered, of);
-            return None;
-        };
-        let source = format!("{}:{}", input.partition, input.seq);
-        let says = if outlet == Outlet::Dead { None } else { Some(source.as_bytes()) };
-        if record.key != input.key_text().as_bytes() || record.source != says {
-            findings.add(Kind::Altered, || format!("{}: another key or source", of()));
+        let outcome = Outcome { outlet, partition, offset, source, input };
+        let of = || outcome.text(name);
+        if record.key != input.key_text().as_bytes() {
+            findings.add(Kind::Altered, || format!("{}: another key", of()));
         }
-        if input.ask.outlets() & outlet as u8 == 0 {
-            findings.add(Kind::Misplaced, of);
+        if !self.is_first(outlet, source) {
+            findings.add(Kind::Duplicate, of);
+            return Some((source, input));
         }
-        let at = input.seq as usize;
+        let lasts = [
+            (self.order.entry((outlet, partition, source.partition)).or_insert(-1), "input partition"),
+            (self.keys.entry((outlet, source.partition, input.key)).or_insert(-1), "key"),
+        ];
+        for (last, what) in lasts {
+            if source.offset <= *last {
+                findings.add(Kind::Reordered, || format!("{} comes after offset {last} of its {what}", of()));
+            }
+            *last = source.offset.max(*last);
+        }
+        let found = oracle.at(source);
+        if found == Found::NotYetRead {
+            self.unread[source.partition as usize].insert((source.offset, outlet), outcome);
+        } else {
+            outcome.compare(found, name, findings);
+        }
+        Some((source, input))
+    }
+
+    /// A source, if it can be one.
+    fn known(&self, source: Option<Source>) -> Option<Source> {
+        let partitions = 0..self.seen.len() as i32;
+        source.filter(|source| partitions.contains(&source.partition) && (0..LONGEST).contains(&source.offset))
+    }
+
+    /// Notes an outcome of this source, and says whether there was none on this outlet before.
+    fn is_first(&mut self, outlet: Outlet, source: Source) -> bool {
+        let (seen, at) = (&mut self.seen[source.partition as usize], source.offset as usize);
         if seen.len() <= at {
             seen.resize(at + 1, 0);
         }
-        if seen[at] & outlet as u8 != 0 {
-            findings.add(Kind::Duplicate, of);
-            return Some(input);
-        }
+        let first = seen[at] & outlet as u8 == 0;
         seen[at] |= outlet as u8;
-        let last = self.order.entry((outlet, partition, input.partition)).or_insert(-1);
-        if input.seq <= *last {
-            findings.add(Kind::Reordered, || format!("{} comes after seq {last}", of()));
-        }
-        *last = input.seq.max(*last);
-        let last = self.keys.entry((outlet, input.key)).or_insert(-1);
-        if input.key_seq <= *last {
-            findings.add(Kind::Reordered, || format!("{}: number {} of its key after {last}", of(), input.key_seq));
-        }
-        *last = input.key_seq.max(*last);
-        Some(input)
+        first
     }
 
     fn remember(&mut self, record: &Seen<'_>, findings: &Findings) {
@@ -119,8 +149,8 @@ impl Verifier {
         (record.key, record.value, record.source).hash(&mut hasher);
         let log = self.log.entry((record.outlet, record.partition)).or_default();
         if let Some((last, _)) = log.last().filter(|(last, _)| *last >= record.offset) {
-            let place = format!("{}-{}", record.outlet.name(), record.partition);
-            findings.add(Kind::Diverged, || format!("{}: offset {} after {last} on {place}", self.name, record.offset));
+            let place = place(record.outlet, record.partition, record.offset, self.name);
+            findings.add(Kind::Diverged, || format!("{place} after offset {last}"));
         }
         log.push((record.offset, hasher.finish()));
     }
@@ -132,8 +162,10 @@ impl Verifier {
 
     /// Judges the positions whose time is up.
     pub fn judge_committed(&mut self, patience: Duration, oracle: &Oracle, findings: &Findings) {
+        self.compare(oracle, findings);
         while let Some(&(since, partition, position)) = self.waiting.front() {
-            if since.elapsed() < patience {
+            // Of input that is not read yet nobody knows what it asks.
+            if since.elapsed() < patience || oracle.end(partition) < position {
                 break;
             }
             self.waiting.pop_front();
@@ -141,17 +173,24 @@ impl Verifier {
         }
     }
 
-    /// Judges everything: nothing more will come.
+    /// Judges everything: the input is read to its end, and nothing more will come.
     pub fn judge_all(&mut self, oracle: &Oracle, findings: &Findings) {
         self.waiting.clear();
-        let sent = oracle.sent();
-        for partition in 0..oracle.partitions() {
-            let end = sent[partition as usize];
+        self.compare(oracle, findings);
+        for (partition, end) in (0..).zip(oracle.ends()) {
             self.judge(partition, end, oracle, findings);
-            if self.seen[partition as usize].len() as i64 > end {
-                findings.add(Kind::Misplaced, || {
-                    format!("{}: partition {partition} has outcomes beyond its {end} records", self.name)
-                });
+            for outcome in std::mem::take(&mut self.unread[partition as usize]).into_values() {
+                findings.add(Kind::Misplaced, || format!("{}, which ends at {end}", outcome.text(self.name)));
+            }
+        }
+    }
+
+    /// Compares what has been seen before its input was read.
+    fn compare(&mut self, oracle: &Oracle, findings: &Findings) {
+        for (partition, unread) in (0..).zip(&mut self.unread).filter(|(_, unread)| !unread.is_empty()) {
+            let still = unread.split_off(&(oracle.end(partition), Outlet::ALL[0]));
+            for outcome in std::mem::replace(unread, still).into_values() {
+                outcome.compare(oracle.at(outcome.source), self.name, findings);
             }
         }
     }
@@ -160,16 +199,18 @@ impl Verifier {
     fn judge(&mut self, partition: i32, to: i64, oracle: &Oracle, findings: &Findings) {
         let from = self.judged[partition as usize];
         let seen = &self.seen[partition as usize];
-        for (seq, ask) in (from..).zip(oracle.range(partition, from, to)) {
+        for (offset, input) in (from..).zip(oracle.range(partition, from, to)) {
+            let Some(Input { ask, seq, .. }) = input else { continue };
             let expected = ask.outlets();
-            let missing = expected & !seen.get(seq as usize).copied().unwrap_or(0);
+            let missing = expected & !seen.get(offset as usize).copied().unwrap_or(0);
             if missing == 0 {
                 continue;
             }
             let kind = if ask == Ask::Both && missing != expected { Kind::Torn } else { Kind::Lost };
             findings.add(kind, || {
                 let at: Vec<_> = Outlet::ALL.iter().filter(|o| **o as u8 & missing != 0).map(|o| o.name()).collect();
-                format!("partition {partition} seq {seq} ({ask:?}) is not on {} ({})", at.join(", "), self.name)
+                let of = format!("offset {offset} of input partition {partition} (seq {seq}, {ask:?})");
+                format!("{of} is not on {} ({})", at.join(", "), self.name)
             });
         }
         self.judged[partition as usize] = to.max(from);
@@ -199,4 +240,34 @@ impl Verifier {
             });
         }
     }
+}
+
+impl Outcome {
+    /// Is this what was put in at its source, and does that have an outcome here?
+    fn compare(self, found: Found, name: &str, findings: &Findings) {
+        let expected = match found {
+            Found::Input(input) => input.ask.outlets(),
+            Found::Nothing | Found::NotYetRead => 0,
+        };
+        if expected & self.outlet as u8 == 0 {
+            findings.add(Kind::Misplaced, || format!("{}: there is {found:?}", self.text(name)));
+        }
+        if matches!(found, Found::Input(input) if input != self.input) {
+            findings.add(Kind::Altered, || format!("{}: there is {found:?}", self.text(name)));
+        }
+    }
+
+    fn text(self, name: &str) -> String {
+        format!(
+            "{} is {:?} from input {}",
+            place(self.outlet, self.partition, self.offset, name),
+            self.input,
+            self.source
+        )
+    }
+}
+
+/// Where a record is, and who saw it.
+fn place(outlet: Outlet, partition: i32, offset: i64, name: &str) -> String {
+    format!("{}-{partition}@{offset} ({name})", outlet.name())
 }
