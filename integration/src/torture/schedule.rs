@@ -136,7 +136,7 @@ impl Fault {
     fn lasts_ms(self) -> (u64, u64) {
         match self {
             PauseShort => (1_000, 4_000),
-            // Session 6 s, transaction 10 s.
+            // Session 10 s, transaction 10 s.
             PauseLong => (13_000, 18_000),
             // Not back before the controller has fenced it (broker.session.timeout.ms is 6 s): a coordinator that is killed
             // and back at once acts on what it never replicated (docs/decisions/0011-quick-restart.md).
