@@ -77,6 +77,14 @@ impl Source for BrokenSource {
         self.inner.seek(positions)
     }
 
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), TxnError> {
+        self.inner.pause(partitions)
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), TxnError> {
+        self.inner.resume(partitions)
+    }
+
     fn forward(&mut self, partition: &TopicPartition, lane: usize) {
         self.inner.forward(partition, lane);
     }

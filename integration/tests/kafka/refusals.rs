@@ -63,3 +63,24 @@ fn a_broker_that_does_not_answer_ends_with_69() {
     assert_eq!(status.code(), Some(69), "log:\n{}", pelton.log());
     assert!(pelton.log().contains("kafka.unreachable"), "{}", pelton.log());
 }
+
+#[test]
+fn a_module_without_the_signature_that_is_demanded_is_refused() {
+    let scene = Scene::new("signature", &[("in", 1), ("out", 1)]);
+    let place = tempfile::tempdir().unwrap();
+    let key = |name: &str| place.path().join(name).display().to_string();
+    let pelton = |args: &[&str]| {
+        let status = std::process::Command::new(pelton_integration::process::binary()).args(args).status().unwrap();
+        assert!(status.success(), "{args:?}");
+    };
+    pelton(&["keygen", &key("release")]);
+    let module = pelton_integration::guest::module("identity").display().to_string();
+    let config =
+        scene.config(&format!("sandbox: {{ require: signature, keys: [{}] }}", key("release.pub.pem")), &[IDENTITY]);
+    let signed = config.replace("    input:", &format!("    signature: {}\n    input:", key("sig")));
+    let log = refused(&signed);
+    assert!(log.contains("module.load") && log.contains("not signed"), "{log}");
+    pelton(&["sign", "--key", &key("release.pem"), "--out", &key("sig"), &module]);
+    let mut running = Pelton::start(&signed, "a");
+    assert_eq!(running.stop(), Some(0), "{}", running.log());
+}

@@ -283,13 +283,24 @@ impl Consumer {
         let list = List::new(positions.iter().map(|(partition, position)| (partition, position.0, -1)));
         // SAFETY: a live handle and list.
         check("seek", unsafe { sys::rd_kafka_seek_partitions(self.client.raw(), list.0, 10_000) })?;
-        match list.errors().first() {
-            None => Ok(()),
-            Some((partition, code)) => {
-                let text = format!("{partition}: {}", text_of(*code));
-                Err(TxnError { text, ..TxnError::of_code(Fate::Stop, "seek", *code) })
-            }
-        }
+        all_well("seek", Code::RD_KAFKA_RESP_ERR_NO_ERROR, &list)
+    }
+
+    /// Fetches nothing of these partitions any more; what was fetched ahead is dropped. Where reading goes on after
+    /// [`Consumer::resume`] is for a seek to say: librdkafka's own idea of it does not follow seeks.
+    pub fn pause(&self, partitions: &[TopicPartition]) -> Result<(), TxnError> {
+        let list = List::new(partitions.iter().map(|partition| (partition, -1, -1)));
+        // SAFETY: a live handle and list.
+        let code = unsafe { sys::rd_kafka_pause_partitions(self.client.raw(), list.0) };
+        all_well("pause", code, &list)
+    }
+
+    /// Fetches them again.
+    pub fn resume(&self, partitions: &[TopicPartition]) -> Result<(), TxnError> {
+        let list = List::new(partitions.iter().map(|partition| (partition, -1, -1)));
+        // SAFETY: a live handle and list.
+        let code = unsafe { sys::rd_kafka_resume_partitions(self.client.raw(), list.0) };
+        all_well("resume", code, &list)
     }
 
     /// Sends what is fetched of `partition` from now on to `lane`. The caller seeks afterwards.
@@ -414,6 +425,20 @@ impl Drop for Consumer {
         let main = Queue::own(unsafe { sys::rd_kafka_queue_get_consumer(self.client.raw()) });
         // SAFETY: as above.
         unsafe { sys::rd_kafka_queue_io_event_enable(main.raw(), -1, ptr::null(), 0) };
+    }
+}
+
+/// A call and all partitions of its list.
+fn all_well(call: &'static str, code: Code, list: &List) -> Result<(), TxnError> {
+    if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return Err(TxnError::of_code(Fate::Stop, call, code));
+    }
+    match list.errors().first() {
+        None => Ok(()),
+        Some((partition, code)) => {
+            let text = format!("{partition}: {}", text_of(*code));
+            Err(TxnError { text, ..TxnError::of_code(Fate::Stop, call, *code) })
+        }
     }
 }
 

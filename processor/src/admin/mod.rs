@@ -3,6 +3,7 @@
 //! Liveness never depends on Kafka: a broker that is down must not get the process killed. Readiness says whether records
 //! can flow: every worker is in its group and has taken over its transactional ids.
 
+use crate::dataplane::breaker::Breakers;
 use crate::dataplane::counters::Counters;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -19,6 +20,7 @@ pub struct Health {
     pub workers: Vec<Arc<Counters>>,
     /// Lanes of each worker.
     pub lanes: u64,
+    pub breakers: Arc<Breakers>,
 }
 
 /// Binds now, so that a port in use is found at start; serves until the runtime ends.
@@ -68,6 +70,9 @@ impl Health {
                 reasons.push(format!("worker {index}: {} of {} lanes have a producer", status.ready_lanes, self.lanes));
             }
         }
+        reasons.extend(self.breakers.paused().map(|name| {
+            format!("transform {name} has used up its budget of failures: its input topics are paused until a restart")
+        }));
         (reasons.is_empty(), reasons)
     }
 }
@@ -90,7 +95,7 @@ mod tests {
     #[tokio::test]
     async fn readiness_follows_the_workers_and_liveness_does_not() {
         let worker = Arc::new(Counters::default());
-        let health = Health { workers: vec![Arc::clone(&worker)], lanes: 2 };
+        let health = Health { workers: vec![Arc::clone(&worker)], lanes: 2, breakers: Arc::default() };
         let address = serve("127.0.0.1:0".parse().unwrap(), health).await.unwrap();
         assert!(ask(address, "/livez").await.starts_with("HTTP/1.1 200"));
         let answer = ask(address, "/readyz").await;

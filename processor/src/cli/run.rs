@@ -1,6 +1,8 @@
 //! `pelton run`: from a checked configuration to a running service, and from how that ended to an exit code.
 
 use super::{Exit, Global};
+use pelton_kafka::ConsumerError;
+
 use crate::config::{ConfigError, ConfigErrors, Loaded};
 use crate::control::{self, Ended, Parts};
 use crate::dataplane::worker::WorkerError;
@@ -26,8 +28,13 @@ pub(super) fn check_environment(loaded: &Loaded) -> Vec<ConfigError> {
 
 fn exit(error: &WorkerError) -> Exit {
     match error {
-        WorkerError::Policy { .. } | WorkerError::DeadLetter { .. } | WorkerError::Refused { .. } => Exit::Failed,
-        WorkerError::Lane(_) => Exit::Auth,
+        WorkerError::Policy { .. }
+        | WorkerError::Budget { .. }
+        | WorkerError::DeadLetter { .. }
+        | WorkerError::Refused { .. } => Exit::Failed,
+        WorkerError::Lane(_) | WorkerError::Consumer(ConsumerError::Refused { .. }) => Exit::Auth,
+        // Somebody must decide where to begin.
+        WorkerError::Consumer(ConsumerError::BeyondEnd { .. }) => Exit::Config,
         WorkerError::IdentityClash(_) => Exit::Config,
         WorkerError::Instance { .. } => Exit::Internal,
         WorkerError::Consumer(_)

@@ -28,7 +28,9 @@ pub use names::{Application, EnvironmentName, GuestPath, InstanceName, Sha256, T
 pub use sandbox::{Ceiling, Require, Sandbox};
 pub(crate) use secret::HIDDEN;
 pub use secret::{RevealError, Secret};
-pub use transform::{Clock, Grants, Input, Limits, OnError, Output, Randomness, Start, Then, Transform};
+pub use transform::{
+    Budget, Clock, Grants, Input, Limits, OnError, Output, OverBudget, Randomness, Start, Then, Transform,
+};
 pub use units::{Bytes, Millis};
 
 /// Configuration of Pelton: one application, its Kafka cluster and its transforms.

@@ -2,8 +2,10 @@
 //! asked what it thinks of the properties. Everything that is wrong is found in one go, before the first record.
 
 use crate::config::{
-    Clock, Code, Config, ConfigError, Guarantee, Latency, Loaded, Millis, Randomness, Require, Start, Then, Transform,
+    Clock, Code, Config, ConfigError, Guarantee, Latency, Loaded, Millis, OverBudget, Randomness, Require, Start, Then,
+    Transform,
 };
+use crate::dataplane::breaker::{self, Allowance, Breakers, Budget};
 use crate::dataplane::kafka::{Identity, Membership};
 use crate::dataplane::plan::{DeliveryPlan, OnError, OutputTopic, Plan, TransformPlan};
 use pelton_kafka::{ClientError, Cluster, Properties, TopicInfo};
@@ -41,6 +43,7 @@ pub struct Prepared {
     pub membership: Membership,
     pub consumer: Properties,
     pub producer: Properties,
+    pub breakers: Arc<Breakers>,
     /// Where the admin server listens, if at all.
     pub admin: Option<SocketAddr>,
     /// Partitions of all input topics together: more workers than these would stand idle.
@@ -103,6 +106,9 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
             assignment: config.kafka.assignment,
             static_membership: config.kafka.static_membership,
         },
+        breakers: Arc::new(Breakers::new(
+            config.transforms.iter().map(|(name, of)| allowance(name.as_str(), of)).collect(),
+        )),
         consumer,
         producer,
         admin: config.admin.listen(),
@@ -390,6 +396,22 @@ fn plan(name: &str, transform: &Transform, generation: Generation, topics: &Topi
             (Then::Stop | Then::DeadLetter, _) => OnError::Stop,
         },
         generation,
+    }
+}
+
+fn allowance(name: &str, transform: &Transform) -> Allowance {
+    Allowance {
+        name: Arc::from(name),
+        topics: transform.input.topics.iter().map(|topic| Arc::from(topic.as_str())).collect(),
+        budget: transform.on_error.budget.as_ref().map(|budget| Budget {
+            failures: budget.failures as usize,
+            within: budget.within.duration(),
+            then: match budget.then {
+                OverBudget::Pause => breaker::Then::Pause,
+                OverBudget::Stop => breaker::Then::Stop,
+            },
+        }),
+        share: transform.limits.share,
     }
 }
 

@@ -7,7 +7,9 @@
 use super::prepare::{Prepared, prepare, workers};
 use crate::admin::{self, Health};
 use crate::config::{ConfigError, Loaded};
+use crate::dataplane::breaker::TimeSpent;
 use crate::dataplane::counters::{Counters, Totals};
+use crate::dataplane::holds::Holds;
 use crate::dataplane::isolation::Refusal;
 use crate::dataplane::kafka::{KafkaProgress, KafkaSource, consumer_properties, producer_properties};
 use crate::dataplane::lanes::Lanes;
@@ -148,7 +150,11 @@ async fn supervise(prepared: &Prepared, parts: &impl Parts, count: usize) -> End
     };
     let drain_limit = prepared.plan.delivery.drain_limit;
     if let Some(listen) = prepared.admin {
-        let health = Health { workers: running.iter().map(|w| Arc::clone(&w.counters)).collect(), lanes: LANES as u64 };
+        let health = Health {
+            workers: running.iter().map(|w| Arc::clone(&w.counters)).collect(),
+            lanes: LANES as u64,
+            breakers: Arc::clone(&prepared.breakers),
+        };
         match admin::serve(listen, health).await {
             Ok(address) => tracing::info!(%address, "admin server listens"),
             Err(error) => {
@@ -359,16 +365,19 @@ fn start(
     let lanes = Lanes::new(sinks, KafkaProgress(Arc::clone(&consumer)), Arc::clone(plan), Arc::clone(counters));
     let source = parts.source(KafkaSource { consumer, wake: Arc::clone(&wake) });
     let (plan, orders, report, runtime) = (Arc::clone(plan), Arc::clone(orders), report.clone(), Handle::current());
-    let counters = Arc::clone(counters);
+    let (counters, breakers) = (Arc::clone(counters), Arc::clone(&prepared.breakers));
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         // WASI's timers and files live in the runtime.
         let _runtime = runtime.enter();
-        let mut processor = Processor::new(Arc::clone(&plan), counters);
+        let spent = Arc::new(TimeSpent::new(plan.transforms.len()));
+        let holds = Holds::new(Arc::clone(&breakers), Arc::clone(&spent));
+        let mut processor = Processor::new(Arc::clone(&plan), counters, breakers, spent);
         let worker = Worker {
             source,
             lanes,
             process: |batch: &Batch, refusal: Option<&Refusal>, sink: &mut _| processor.run(batch, refusal, sink),
             size: BatchSize::new(plan.delivery.commit_interval),
+            holds,
             orders,
             drain_limit: plan.delivery.drain_limit,
         };

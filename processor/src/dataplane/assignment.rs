@@ -65,6 +65,11 @@ impl Assignment {
         self.owned.get(partition).map(|owned| owned.lane)
     }
 
+    /// All partitions, and where reading goes on of those of which something was read.
+    pub fn places(&self) -> impl Iterator<Item = (&TopicPartition, Option<Position>)> {
+        self.owned.iter().map(|(partition, owned)| (partition, owned.next))
+    }
+
     pub fn len(&self) -> usize {
         self.owned.len()
     }

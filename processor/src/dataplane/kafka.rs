@@ -31,6 +31,14 @@ impl Source for KafkaSource {
         self.consumer.seek(positions)
     }
 
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), TxnError> {
+        self.consumer.pause(partitions)
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), TxnError> {
+        self.consumer.resume(partitions)
+    }
+
     fn forward(&mut self, partition: &TopicPartition, lane: usize) {
         self.consumer.forward(partition, lane);
     }

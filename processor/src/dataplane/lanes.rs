@@ -15,6 +15,7 @@
 
 use super::assignment::{Assignment, Move};
 use super::counters::{Counters, WorkerStatus};
+use super::holds::Owned;
 use super::isolation::Refusal;
 use super::lane::{Lane, Open, Phase};
 use super::pace::{Volume, due_in};
@@ -233,6 +234,24 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         tracing::error!(lane, error = %cause, code = "kafka.stuck", "a transactional call is left behind");
         self.counters.abandoned.add(1);
         if state.sink.abandon(partitions, cause.clone()) { Ok(()) } else { Err(WorkerError::Stuck(cause)) }
+    }
+
+    /// The partitions that could be held.
+    pub fn owned(&self) -> Vec<Owned> {
+        let owned = |(partition, next): (&TopicPartition, Option<Position>)| Owned {
+            partition: partition.clone(),
+            read: next.is_some(),
+        };
+        self.assignment.places().map(owned).collect()
+    }
+
+    /// These partitions are read on where they were processed to. One of which nothing was read is where it was assigned.
+    pub fn read_on(&mut self, partitions: &[TopicPartition]) {
+        let of_these = self.assignment.places().filter(|(partition, _)| partitions.contains(partition));
+        let places = of_these.filter_map(|(partition, next)| Some((partition.clone(), next?))).collect::<Vec<_>>();
+        // A rollback that waits to be carried out has had its say: `next` is where it wants to go.
+        self.seeks.retain(|(partition, _)| !partitions.contains(partition));
+        self.seeks.extend(places);
     }
 
     /// From now on revocations do not wait longer than until then.

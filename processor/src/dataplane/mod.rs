@@ -12,16 +12,19 @@
 //! 8. [`assignment`]: which partition belongs to which lane, and where reading goes on after a rollback.
 //! 9. [`pace`]: when a transaction is due and how many records fit a batch.
 //! 10. [`isolation`]: finding the record that makes its transactions fail.
-//! 11. [`sink`]: a lane as its worker sees it, and how a call that never returns is left behind.
-//! 12. [`committer`]: the thread that ends transactions, and mends a lane when one fails.
-//! 13. [`kafka`]: the ports over `pelton-kafka`, and the librdkafka properties that the loop relies on.
+//! 11. [`breaker`], [`holds`]: who may take how much of the others' time and patience, and who is paused.
+//! 12. [`sink`]: a lane as its worker sees it, and how a call that never returns is left behind.
+//! 13. [`committer`]: the thread that ends transactions, and mends a lane when one fails.
+//! 14. [`kafka`]: the ports over `pelton-kafka`, and the librdkafka properties that the loop relies on.
 //!
-//! One worker is one plain thread with a group member of its own; workers share nothing but counters.
+//! One worker is one plain thread with a group member of its own; workers share nothing but counters and breakers.
 
 pub mod assignment;
+pub mod breaker;
 pub mod committer;
 pub mod counters;
 pub mod dead_letter;
+pub mod holds;
 pub mod isolation;
 pub mod kafka;
 mod lane;

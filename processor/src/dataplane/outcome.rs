@@ -1,8 +1,9 @@
 //! What becomes of one outcome: outputs into the open transaction, a dead letter beside them, nothing, or the end of the
 //! worker. All outputs of a record are checked before the first is produced: half a record must never be written (I1).
 
+use super::breaker::{Breakers, Then, Verdict};
 use super::counters::Counters;
-use super::dead_letter::{self, Verdict};
+use super::dead_letter;
 use super::isolation::Refusal;
 use super::plan::{OnError, Plan, TransformPlan};
 use super::ports::{Refused, Sink};
@@ -22,6 +23,9 @@ pub struct Delivery<'a, K> {
     pub sink: &'a mut K,
     pub counters: &'a Counters,
     pub throttle: &'a mut Throttle,
+    pub breakers: &'a Breakers,
+    /// The transform's index in the plan.
+    pub index: usize,
 }
 
 /// Lets one line of each kind through every ten seconds.
@@ -151,20 +155,30 @@ impl<K: Sink> Delivery<'_, K> {
             let (transform, reason) = (&self.transform.name, self.loggable(reason));
             tracing::warn!(%transform, at, code, reason, more, "record rejected");
         }
+        let transform = || Arc::clone(&self.transform.name);
         match self.transform.on_error {
-            OnError::DeadLetter(topic) => self.dead_letter(message, topic, code, reason),
-            OnError::Skip => {
-                self.counters.skipped.add(1);
-                Ok(())
+            OnError::DeadLetter(topic) => self.dead_letter(message, topic, code, reason)?,
+            OnError::Skip => self.counters.skipped.add(1),
+            OnError::Stop => return Err(Interrupted::Stop(WorkerError::Policy { transform: transform(), at, code })),
+        }
+        match self.breakers.failed(self.index, Instant::now()) {
+            Verdict::GoOn => Ok(()),
+            Verdict::Tripped(Then::Stop) => {
+                Err(Interrupted::Stop(WorkerError::Budget { transform: transform(), at, code }))
             }
-            OnError::Stop => {
-                Err(Interrupted::Stop(WorkerError::Policy { transform: Arc::clone(&self.transform.name), at, code }))
+            Verdict::Tripped(Then::Pause) => {
+                let advice = "mend the transform or what it reads, then restart; or raise `on_error.budget`";
+                tracing::error!(
+                    transform = %self.transform.name, at, code = "transform.paused", last = code, advice,
+                    "the transform has used up its budget of failures: its input topics are paused until the process is started again"
+                );
+                Ok(())
             }
         }
     }
 
     fn dead_letter(&mut self, message: &Message<'_>, topic: u32, code: &str, reason: &str) -> Result<(), Interrupted> {
-        let verdict = Verdict {
+        let verdict = dead_letter::Verdict {
             code,
             reason,
             group: &self.plan.application,

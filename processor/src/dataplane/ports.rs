@@ -15,6 +15,10 @@ pub trait Source {
     fn fetch(&mut self, lane: usize, max: usize, into: &mut Batch) -> Result<(), ConsumerError>;
     /// Reads on at these positions, forgetting what was fetched ahead.
     fn seek(&mut self, positions: &[(TopicPartition, Position)]) -> Result<(), TxnError>;
+    /// Fetches nothing of these partitions any more, and forgets what was fetched ahead.
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), TxnError>;
+    /// Fetches them again. A seek must follow.
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), TxnError>;
     /// From now on this partition's records wait for `lane`. A seek must follow.
     fn forward(&mut self, partition: &TopicPartition, lane: usize);
     /// Returns when there may be something to do, at the latest after `timeout`.

@@ -1,6 +1,7 @@
 //! One batch through every transform that reads its topics: records are shown to the sandbox without a copy, and come
 //! back as exactly one outcome each, in order (I1).
 
+use super::breaker::{Breakers, TimeSpent};
 use super::counters::Counters;
 use super::isolation::Refusal;
 use super::outcome::{Delivery, Throttle};
@@ -11,6 +12,7 @@ use pelton_kafka::{Batch, Message, TxnError};
 use pelton_sandbox::{Header, Instance, Record, RunError};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Why a batch was not processed to its end.
 #[derive(Debug)]
@@ -29,13 +31,15 @@ pub struct Processor {
     counters: Arc<Counters>,
     /// One per transform: for the log lines of rejected records.
     throttles: Vec<Throttle>,
+    breakers: Arc<Breakers>,
+    spent: Arc<TimeSpent>,
 }
 
 impl Processor {
-    pub fn new(plan: Arc<Plan>, counters: Arc<Counters>) -> Self {
+    pub fn new(plan: Arc<Plan>, counters: Arc<Counters>, breakers: Arc<Breakers>, spent: Arc<TimeSpent>) -> Self {
         let instances = plan.transforms.iter().map(|_| None).collect();
         let throttles = plan.transforms.iter().map(|_| Throttle::default()).collect();
-        Processor { plan, instances, counters, throttles }
+        Processor { plan, instances, counters, throttles, breakers, spent }
     }
 
     /// Processes `batch` into the open transaction of `sink`. With a `refusal`, transforms that write to the topic which
@@ -57,8 +61,9 @@ impl Processor {
                 continue;
             }
             if let Some(refusal) = refusal.filter(|r| r.topic.is_none_or(|topic| transform.writes(topic))) {
-                let throttle = &mut self.throttles[index];
-                let mut delivery = Delivery { plan: &plan, transform, sink, counters: &self.counters, throttle };
+                let (throttle, counters) = (&mut self.throttles[index], &*self.counters);
+                let breakers = &self.breakers;
+                let mut delivery = Delivery { plan: &plan, transform, sink, counters, throttle, breakers, index };
                 messages.iter().try_for_each(|message| delivery.refused(message, refusal))?;
                 continue;
             }
@@ -68,10 +73,14 @@ impl Processor {
                 Some(instance) => instance,
                 empty => empty.insert(Instance::new(&transform.generation).map_err(stop)?),
             };
-            let throttle = &mut self.throttles[index];
-            let mut delivery = Delivery { plan: &plan, transform, sink, counters: &self.counters, throttle };
+            let (throttle, counters) = (&mut self.throttles[index], &*self.counters);
+            let breakers = &self.breakers;
+            let mut delivery = Delivery { plan: &plan, transform, sink, counters, throttle, breakers, index };
+            let start = Instant::now();
             let settle = &mut |i: usize, settled: pelton_sandbox::Settled<'_>| delivery.settle(&messages[i], settled);
-            instance.run(&records, settle).map_err(|error| match error {
+            let ran = instance.run(&records, settle);
+            self.spent.add(index, start.elapsed());
+            ran.map_err(|error| match error {
                 RunError::Stopped(interrupted) => interrupted,
                 RunError::Renewal(fault) => stop(fault),
             })?;

@@ -338,6 +338,47 @@ fn a_drain_ends_within_its_limit_although_a_call_never_returns() {
     assert!(took <= Duration::from_secs(60), "{took:?}");
 }
 
+#[test]
+fn a_transform_over_its_share_is_paused_and_reads_on_where_it_was() {
+    let mut w = World::new(2, 1_000);
+    w.event(Event::Assign(vec![0, 1]));
+    w.steps(1);
+    w.spend(Duration::from_millis(400));
+    w.advance(20 * MS);
+    w.steps(1);
+    assert_eq!(w.paused(), 2);
+    let paused_at = w.visible(0);
+    w.advance(300 * MS);
+    w.steps(3);
+    assert_eq!(w.paused(), 2, "it still owes");
+    assert!(w.visible(0) <= paused_at + 256, "what was open was committed, and nothing more was read");
+    w.advance(400 * MS);
+    w.steps(1);
+    assert_eq!(w.paused(), 0);
+    w.finish();
+    assert_eq!((w.visible(0), w.visible(1)), (1_000, 1_000), "librdkafka's own idea of the place was not trusted");
+    w.check();
+}
+
+#[test]
+fn a_transform_over_its_budget_stays_paused_while_what_is_settled_is_committed() {
+    let mut w = World::new(1, 1_000);
+    w.event(Event::Assign(vec![0]));
+    w.steps(1);
+    w.trip();
+    w.advance(20 * MS);
+    w.finish();
+    assert_eq!(w.paused(), 1);
+    let settled = w.visible(0);
+    assert!((1..1_000).contains(&settled), "{settled}");
+    w.check();
+    w.event(Event::Revoke { partitions: vec![0], lost: false });
+    w.event(Event::Assign(vec![0]));
+    w.finish();
+    assert_eq!(w.visible(0), settled, "it came back paused");
+    w.check();
+}
+
 /// What may happen between two rounds of the loop.
 #[derive(Clone, Debug)]
 enum Act {
@@ -354,6 +395,7 @@ enum Act {
     Hang(usize),
     Doubt,
     Refuse(i64),
+    Spend(u64),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -371,6 +413,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..2_usize).prop_map(Act::Hang),
         1 => Just(Act::Doubt),
         1 => (0..100_i64).prop_map(Act::Refuse),
+        2 => (1..300_u64).prop_map(Act::Spend),
     ]
 }
 
@@ -399,6 +442,7 @@ proptest! {
                 Act::Hang(lane) => w.hang(lane),
                 Act::Doubt => w.doubt_commits(1),
                 Act::Refuse(offset) => w.refuse(offset, false),
+                Act::Spend(ms) => w.spend(Duration::from_millis(ms)),
             }
             w.check();
         }

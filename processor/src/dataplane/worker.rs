@@ -1,6 +1,7 @@
 //! The loop of one worker: poll, fetch, process, produce, seal, wait. Everything that blocks on a broker happens on the
 //! lanes' committer threads; everything that decides happens here, on one thread, in this order.
 
+use super::holds::{Changes, Holds};
 use super::isolation::Refusal;
 use super::lanes::Lanes;
 use super::pace::BatchSize;
@@ -38,6 +39,8 @@ pub enum WorkerError {
     Refused { at: String, cause: TxnError },
     #[error("transform `{transform}` stops at {at}: {code}")]
     Policy { transform: Arc<str>, at: String, code: &'static str },
+    #[error("transform `{transform}` has used up its budget of failures, the last one at {at}: {code}")]
+    Budget { transform: Arc<str>, at: String, code: &'static str },
     #[error("a rejected record of `{transform}` cannot be written to its dead-letter topic: {at}")]
     DeadLetter { transform: Arc<str>, at: String },
     #[error("transform `{transform}` cannot be instantiated any more: {}", fault.code.as_str())]
@@ -62,6 +65,7 @@ impl WorkerError {
             WorkerError::Stuck(_) => "kafka.stuck",
             WorkerError::Refused { .. } => "dead_letter.refused",
             WorkerError::Policy { .. } => "transform.stopped",
+            WorkerError::Budget { .. } => "transform.over_budget",
             WorkerError::DeadLetter { .. } => "dead_letter.unwritable",
             WorkerError::Instance { .. } => "transform.instance",
             WorkerError::Drain { .. } => "drain.limit",
@@ -109,6 +113,9 @@ impl WorkerError {
             }
             WorkerError::Policy { .. } => {
                 "mend the record's producer or the transform, or set `on_error.then` to `dead_letter` or `skip`"
+            }
+            WorkerError::Budget { .. } => {
+                "look at its dead letters or at the log; mend the transform or what it reads, or raise `on_error.budget`"
             }
             WorkerError::DeadLetter { .. } => {
                 "create the dead-letter topic again if it is gone; raise its `max.message.bytes`, and `message.max.bytes` in `kafka.producer.properties`"
@@ -158,6 +165,7 @@ pub struct Worker<S, K, P, F> {
     pub lanes: Lanes<K, P>,
     pub process: F,
     pub size: BatchSize,
+    pub holds: Holds,
     pub orders: Arc<Orders>,
     pub drain_limit: Duration,
 }
@@ -204,6 +212,7 @@ where
     pub(super) fn step(&mut self, batch: &mut Batch) -> Result<bool, WorkerError> {
         self.source.poll(&mut self.lanes)?;
         self.lanes.take_reports(self.source.now())?;
+        self.hold_and_let_go()?;
         self.reposition()?;
         self.lanes.publish(self.source.now());
         let mut busy = false;
@@ -239,6 +248,23 @@ where
             }
             Err(Interrupted::Stop(error)) => Err(error),
         }
+    }
+
+    /// Pauses what transforms read that are over their budget or share, and lets go what is within again.
+    fn hold_and_let_go(&mut self) -> Result<(), WorkerError> {
+        let now = self.source.now();
+        if self.holds.is_idle() || !self.holds.is_due(now) {
+            return Ok(());
+        }
+        let Changes { pause, resume } = self.holds.changes(&self.lanes.owned(), now);
+        if !pause.is_empty() {
+            self.source.pause(&pause).map_err(WorkerError::Seek)?;
+        }
+        if !resume.is_empty() {
+            self.source.resume(&resume).map_err(WorkerError::Seek)?;
+            self.lanes.read_on(&resume);
+        }
+        Ok(())
     }
 
     /// Carries out what rollbacks and rebalances want of the reading positions.

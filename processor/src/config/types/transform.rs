@@ -116,6 +116,11 @@ pub struct Limits {
     #[schemars(extend("x-minimum" = "0B", "x-maximum" = "1MiB"))]
     pub log: Bytes,
 
+    /// Thousandths of each worker's time that it may take, averaged over a second; above it its input topics wait.
+    /// 1000 is no limit.
+    #[schemars(range(min = 10, max = 1_000))]
+    pub share: u32,
+
     /// Time for `configure`, once for each instance.
     #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "5m"))]
     pub configure_deadline: Millis,
@@ -180,6 +185,39 @@ pub struct OnError {
     /// Topic of the dead letters; needed with `then: dead_letter`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<Topic>,
+
+    /// How many failures are too many. Without one there is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+}
+
+/// How many failures are too many, counted over all workers of the process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// So many.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub failures: u32,
+
+    /// In so long.
+    #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1h"))]
+    pub within: Millis,
+
+    /// What to do then. The failures themselves are settled by `on_error.then`.
+    #[serde(default)]
+    pub then: OverBudget,
+}
+
+/// What to do with a transform that has used up its budget of failures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OverBudget {
+    /// Pause its input topics until the process is started again; `/readyz` says so. Other transforms that read them
+    /// are paused with it.
+    #[default]
+    Pause,
+    /// End the process.
+    Stop,
 }
 
 /// What becomes of a record that the module rejects or fails on.
@@ -235,6 +273,7 @@ impl Default for Limits {
             outputs: 1_000,
             output_bytes: Bytes::mib(1),
             log: Bytes::kib(16),
+            share: 1_000,
             configure_deadline: Millis::from_secs(1),
         }
     }

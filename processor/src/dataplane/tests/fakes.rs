@@ -1,7 +1,9 @@
 //! A cluster in a `RefCell`: partitions of numbered records, committed positions, transactions per lane. It knows what
 //! Kafka would refuse (stale members) and asserts what must never be asked of it (a position that moves back).
 
+use crate::dataplane::breaker::{Allowance, Breakers, Budget, Then, TimeSpent};
 use crate::dataplane::counters::{Counters, Totals};
+use crate::dataplane::holds::Holds;
 use crate::dataplane::isolation::Refusal;
 use crate::dataplane::lanes::Lanes;
 use crate::dataplane::pace::BatchSize;
@@ -14,7 +16,7 @@ use pelton_kafka::{
     ProduceError, RebalanceHandler, Start, TopicPartition, TxnError,
 };
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,6 +58,10 @@ struct Cluster {
     hanging: [bool; LANES],
     /// Records settled by the policy, in order.
     condemned: Vec<i64>,
+    /// Also over a revocation.
+    paused: BTreeSet<i32>,
+    /// Something was read since they were assigned.
+    read: BTreeSet<i32>,
     /// The sizes of committed transactions.
     sizes: Vec<usize>,
 }
@@ -67,6 +73,8 @@ pub(super) struct World {
     cluster: Shared,
     worker: Worker<FakeSource, FakeSink, FakeProgress, Process>,
     counters: Arc<Counters>,
+    breakers: Arc<Breakers>,
+    spent: Arc<TimeSpent>,
     batch: Batch,
 }
 
@@ -91,6 +99,8 @@ impl World {
             doubtful: 0,
             hanging: [false; LANES],
             condemned: Vec::new(),
+            paused: BTreeSet::new(),
+            read: BTreeSet::new(),
             sizes: Vec::new(),
         }));
         let plan = Arc::new(Plan {
@@ -139,15 +149,24 @@ impl World {
             Ok(())
         };
         let counters = Arc::new(Counters::default());
+        let budget = Budget { failures: 1, within: Duration::from_secs(1), then: Then::Pause };
+        let breakers = Arc::new(Breakers::new(vec![Allowance {
+            name: "test".into(),
+            topics: vec![TOPIC.into()],
+            budget: Some(budget),
+            share: 500,
+        }]));
+        let spent = Arc::new(TimeSpent::new(1));
         let worker = Worker {
             source: FakeSource { cluster: Rc::clone(&cluster) },
             lanes: Lanes::new(sinks, FakeProgress(Rc::clone(&cluster)), plan, Arc::clone(&counters)),
             process,
             size: BatchSize::new(Duration::from_millis(100)),
+            holds: Holds::new(Arc::clone(&breakers), Arc::clone(&spent)),
             orders: Arc::new(Orders::default()),
             drain_limit: Duration::from_secs(60),
         };
-        World { cluster, worker, counters, batch: Batch::new() }
+        World { cluster, worker, counters, breakers, spent, batch: Batch::new() }
     }
 
     pub(super) fn step(&mut self) -> Result<(), WorkerError> {
@@ -222,6 +241,20 @@ impl World {
     /// The lane's calls never return, until the lane is given another committer.
     pub(super) fn hang(&mut self, lane: usize) {
         self.cluster.borrow_mut().hanging[lane] = true;
+    }
+
+    /// The transform has taken so much of the worker's time.
+    pub(super) fn spend(&mut self, time: Duration) {
+        self.spent.add(0, time);
+    }
+
+    /// The transform has used up its budget.
+    pub(super) fn trip(&mut self) {
+        self.breakers.failed(0, Instant::now());
+    }
+
+    pub(super) fn paused(&self) -> usize {
+        self.cluster.borrow().paused.len()
     }
 
     pub(super) fn condemned(&self) -> Vec<i64> {
@@ -315,6 +348,7 @@ impl Source for FakeSource {
                     for (p, lane) in new.into_iter().zip(lanes) {
                         let at = cluster.committed.get(&p).copied().unwrap_or(0);
                         cluster.owned.insert(p, (lane, at));
+                        cluster.read.remove(&p);
                     }
                 }
                 Event::Revoke { partitions, lost } => {
@@ -337,9 +371,14 @@ impl Source for FakeSource {
     fn fetch(&mut self, lane: usize, max: usize, into: &mut Batch) -> Result<(), ConsumerError> {
         let cluster = &mut *self.cluster.borrow_mut();
         for (partition, (owner, next)) in &mut cluster.owned {
-            while *owner == lane && into.len() < max && *next < cluster.logs[partition] {
+            while *owner == lane
+                && !cluster.paused.contains(partition)
+                && into.len() < max
+                && *next < cluster.logs[partition]
+            {
                 let message = OwnedMessage { partition: *partition, offset: *next, ..OwnedMessage::default() };
                 into.push_owned(0, message);
+                cluster.read.insert(*partition);
                 *next += 1;
             }
         }
@@ -351,6 +390,24 @@ impl Source for FakeSource {
         for (partition, position) in positions {
             if let Some((_, next)) = cluster.owned.get_mut(&partition.partition) {
                 *next = position.0;
+            }
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), TxnError> {
+        self.cluster.borrow_mut().paused.extend(partitions.iter().map(|p| p.partition));
+        Ok(())
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), TxnError> {
+        let cluster = &mut *self.cluster.borrow_mut();
+        for p in partitions {
+            cluster.paused.remove(&p.partition);
+            // As librdkafka does it: wherever, until somebody seeks, where something was read.
+            if let Some((_, next)) = cluster.owned.get_mut(&p.partition).filter(|_| cluster.read.contains(&p.partition))
+            {
+                *next = cluster.logs[&p.partition];
             }
         }
         Ok(())
