@@ -76,6 +76,19 @@ fn a_budget_can_end_the_process() {
 }
 
 #[test]
+fn a_trap_leaves_the_names_of_the_functions_that_ran() {
+    let scene = Scene::new("backtrace", &TOPICS);
+    scene.produce("bad.in", &asks("trap", 1));
+    let mut pelton = Pelton::start(&scene.config("", &[TESTER]), "a");
+    let mut dead = scene.reader("bad.dead");
+    let letter = &dead.read(1, LONG)[0];
+    assert_eq!(letter.header("pelton.error.code").as_deref(), Some("guest.trap"));
+    let backtrace = letter.header("pelton.error.backtrace").unwrap();
+    assert!(backtrace.contains("tester::Tester"), "{backtrace}");
+    assert_eq!(pelton.stop(), Some(0));
+}
+
+#[test]
 fn a_share_slows_a_transform_down_and_loses_nothing() {
     let scene = Scene::new("share", &TOPICS);
     let config =

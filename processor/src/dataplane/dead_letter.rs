@@ -5,6 +5,8 @@ use pelton_kafka::Message;
 
 /// Reasons are cut to this many bytes.
 const REASON_MAX: usize = 1024;
+/// Backtraces to so many: a dozen functions with long names.
+const BACKTRACE_MAX: usize = 2048;
 
 /// What went wrong with a record.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +15,8 @@ pub struct Verdict<'a> {
     pub code: &'a str,
     /// The guest's words or ours; may hold data, so it goes nowhere else (I10).
     pub reason: &'a str,
+    /// The guest's functions that ran when it failed, innermost first.
+    pub backtrace: Option<&'a str>,
     pub group: &'a str,
     pub topic: &'a str,
     pub transform: &'a str,
@@ -21,7 +25,7 @@ pub struct Verdict<'a> {
     pub at_ms: i64,
 }
 
-/// Names and texts, in the order in which they are written. `brief`: without the reason, for a record that would
+/// Names and texts, in the order in which they are written. `brief`: without reason and backtrace, for a record that would
 /// otherwise be too large for its topic.
 pub fn headers(verdict: &Verdict<'_>, message: &Message<'_>, brief: bool) -> Vec<(&'static str, String)> {
     let mut headers = vec![
@@ -37,6 +41,8 @@ pub fn headers(verdict: &Verdict<'_>, message: &Message<'_>, brief: bool) -> Vec
     ];
     if !brief {
         headers.push(("__dlq.errors.message", cut(verdict.reason).to_owned()));
+        let backtrace = verdict.backtrace.map(|text| &text[..text.floor_char_boundary(BACKTRACE_MAX)]);
+        headers.extend(backtrace.map(|text| ("pelton.error.backtrace", text.to_owned())));
     }
     headers
 }
@@ -58,6 +64,7 @@ mod tests {
         let verdict = Verdict {
             code: "guest.rejected",
             reason: "no amount",
+            backtrace: Some("0: at the disco"),
             group: "orders",
             topic: "in",
             transform: "redact",
@@ -73,11 +80,16 @@ mod tests {
         assert_eq!(get("__dlq.errors.offset"), Some("41"));
         assert_eq!(get("__dlq.errors.group"), Some("orders"));
         assert_eq!(get("__dlq.errors.message"), Some("no amount"));
+        assert_eq!(get("pelton.error.backtrace"), Some("0: at the disco"));
         assert_eq!(get("pelton.error.code"), Some("guest.rejected"));
         assert_eq!(get("pelton.error.transform"), Some("redact"));
         assert_eq!(get("pelton.error.digest"), Some("3b1c"));
         assert_eq!(get("pelton.error.timestamp"), Some("1700"));
-        assert!(headers(&verdict, &message, true).iter().all(|(n, _)| *n != "__dlq.errors.message"));
+        assert!(
+            headers(&verdict, &message, true)
+                .iter()
+                .all(|(n, _)| *n != "__dlq.errors.message" && *n != "pelton.error.backtrace")
+        );
     }
 
     #[test]

@@ -64,8 +64,10 @@ impl<K: Sink> Delivery<'_, K> {
                 self.counters.dropped.add(1);
                 Ok(())
             }
-            Settled::Reject(reason) => self.reject(message, "guest.rejected", reason),
-            Settled::Fault(fault) => self.reject(message, fault.code.as_str(), &fault.detail),
+            Settled::Reject(reason) => self.reject(message, "guest.rejected", reason, None),
+            Settled::Fault(fault) => {
+                self.reject(message, fault.code.as_str(), &fault.detail, fault.backtrace.as_deref())
+            }
         }
     }
 
@@ -130,25 +132,34 @@ impl<K: Sink> Delivery<'_, K> {
 
     /// The brokers refuse this record's outputs, again and again.
     pub fn refused(&mut self, message: &Message<'_>, refusal: &Refusal) -> Result<(), Interrupted> {
-        self.reject(message, "output.refused", &refusal.reason)
+        self.reject(message, "output.refused", &refusal.reason, None)
     }
 
     fn refuse(&mut self, message: &Message<'_>, refused: Refused) -> Result<(), Interrupted> {
         match refused {
             Refused::TooLarge => {
-                self.reject(message, "output.message_too_large", "an output is larger than message.max.bytes")
+                self.reject(message, "output.message_too_large", "an output is larger than message.max.bytes", None)
             }
             Refused::NoSuchTopic => {
-                self.reject(message, "output.topic_missing", "the topic of an output does not exist any more")
+                self.reject(message, "output.topic_missing", "the topic of an output does not exist any more", None)
             }
-            Refused::NoSuchPartition => {
-                self.reject(message, "output.partition", "an output names a partition that its topic does not have")
-            }
+            Refused::NoSuchPartition => self.reject(
+                message,
+                "output.partition",
+                "an output names a partition that its topic does not have",
+                None,
+            ),
         }
     }
 
     /// The transform's policy for a record that has no outputs because something is wrong with it.
-    fn reject(&mut self, message: &Message<'_>, code: &'static str, reason: &str) -> Result<(), Interrupted> {
+    fn reject(
+        &mut self,
+        message: &Message<'_>,
+        code: &'static str,
+        reason: &str,
+        backtrace: Option<&str>,
+    ) -> Result<(), Interrupted> {
         self.counters.rejected.add(1);
         let at = self.coordinates(message);
         if let Some(more) = self.throttle.allow(code) {
@@ -157,7 +168,7 @@ impl<K: Sink> Delivery<'_, K> {
         }
         let transform = || Arc::clone(&self.transform.name);
         match self.transform.on_error {
-            OnError::DeadLetter(topic) => self.dead_letter(message, topic, code, reason)?,
+            OnError::DeadLetter(topic) => self.dead_letter(message, topic, (code, reason, backtrace))?,
             OnError::Skip => self.counters.skipped.add(1),
             OnError::Stop => return Err(Interrupted::Stop(WorkerError::Policy { transform: transform(), at, code })),
         }
@@ -177,10 +188,16 @@ impl<K: Sink> Delivery<'_, K> {
         }
     }
 
-    fn dead_letter(&mut self, message: &Message<'_>, topic: u32, code: &str, reason: &str) -> Result<(), Interrupted> {
+    fn dead_letter(
+        &mut self,
+        message: &Message<'_>,
+        topic: u32,
+        (code, reason, backtrace): (&str, &str, Option<&str>),
+    ) -> Result<(), Interrupted> {
         let verdict = dead_letter::Verdict {
             code,
             reason,
+            backtrace,
             group: &self.plan.application,
             topic: &self.plan.inputs[message.topic() as usize].0,
             transform: &self.transform.name,

@@ -263,6 +263,7 @@ mod tests {
         let verdict = Verdict {
             code: "guest.rejected",
             reason: "no amount",
+            backtrace: None,
             group: "orders",
             topic: "in",
             transform: "redact",
