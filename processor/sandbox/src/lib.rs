@@ -14,6 +14,8 @@ mod drive;
 mod engine;
 mod fault;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod generation;
 mod grants;
 mod host;
