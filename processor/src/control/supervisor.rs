@@ -376,7 +376,7 @@ fn start(
             source,
             lanes,
             process: |batch: &Batch, refusal: Option<&Refusal>, sink: &mut _| processor.run(batch, refusal, sink),
-            size: BatchSize::new(plan.delivery.commit_interval),
+            size: BatchSize::new(&plan.delivery, plan.deadline()),
             holds,
             orders,
             drain_limit: plan.delivery.drain_limit,

@@ -1,5 +1,6 @@
-//! When a transaction is due, and how many records fit a batch. Both keep waits short: a batch takes at most half a commit
-//! interval (50 ms at most), which bounds commits, revocations, drains, and a neighbour's wait.
+//! When a transaction is due, and how many records fit a batch. Both keep waits short: a batch takes about half a commit
+//! interval (50 ms at most), which bounds commits, revocations, drains, and a neighbour's wait. Should its records all turn
+//! out to take their deadlines, it still ends before half of a transaction's time is over.
 
 use super::plan::DeliveryPlan;
 use std::time::{Duration, Instant};
@@ -34,20 +35,28 @@ pub fn due_in(delivery: &DeliveryPlan, volume: &Volume, now: Instant) -> Duratio
 #[derive(Debug)]
 pub struct BatchSize {
     budget: Duration,
+    most: usize,
     /// Smoothed time per record in nanoseconds.
     per_record_ns: f64,
+    /// Doubles from one, so that the first batch of a slow transform is not a large one.
+    grown: usize,
 }
 
 impl BatchSize {
-    pub fn new(commit_interval: Duration) -> Self {
-        BatchSize { budget: (commit_interval / 2).min(Duration::from_millis(50)), per_record_ns: 0.0 }
+    /// `deadline`: the longest that a record may take, in all its transforms together.
+    pub fn new(delivery: &DeliveryPlan, deadline: Duration) -> Self {
+        let most = delivery.transaction_timeout.as_nanos() / 2 / deadline.as_nanos().max(1);
+        BatchSize {
+            budget: (delivery.commit_interval / 2).min(Duration::from_millis(50)),
+            most: usize::try_from(most).unwrap_or(usize::MAX).clamp(1, BATCH_MAX),
+            per_record_ns: 0.0,
+            grown: 1,
+        }
     }
 
     pub fn get(&self) -> usize {
-        if self.per_record_ns <= 0.0 {
-            return BATCH_MAX;
-        }
-        ((self.budget.as_nanos() as f64 / self.per_record_ns) as usize).clamp(1, BATCH_MAX)
+        let by_time = (self.budget.as_nanos() as f64 / self.per_record_ns.max(1.0)) as usize;
+        by_time.clamp(1, self.most.min(self.grown))
     }
 
     /// Slow records count at once, fast ones gradually: a wait that is too long hurts more than a small batch.
@@ -55,6 +64,7 @@ impl BatchSize {
         if records == 0 {
             return;
         }
+        self.grown = self.grown.max(records.saturating_mul(2).min(BATCH_MAX));
         let seen = took.as_nanos() as f64 / records as f64;
         let weight = if seen > self.per_record_ns { 0.5 } else { 0.1 };
         self.per_record_ns += (seen - self.per_record_ns) * weight;
@@ -95,8 +105,13 @@ mod tests {
 
     #[test]
     fn slow_records_make_batches_small_and_fast_ones_let_them_grow_again() {
-        let mut size = BatchSize::new(Duration::from_millis(100));
-        assert_eq!(size.get(), BATCH_MAX);
+        let mut size = BatchSize::new(&delivery(), Duration::from_millis(5));
+        let mut sizes = Vec::new();
+        for _ in 0..9 {
+            sizes.push(size.get());
+            size.observe(size.get(), Duration::from_micros(1));
+        }
+        assert_eq!(sizes, [1, 2, 4, 8, 16, 32, 64, 128, 128]);
         for _ in 0..20 {
             size.observe(1, Duration::from_millis(5));
         }
@@ -107,5 +122,14 @@ mod tests {
         assert_eq!(size.get(), BATCH_MAX);
         size.observe(1, Duration::from_secs(5));
         assert_eq!(size.get(), 1);
+    }
+
+    #[test]
+    fn a_batch_of_deadlines_ends_within_half_a_transaction() {
+        let mut size = BatchSize::new(&delivery(), Duration::from_secs(4));
+        (0..20).for_each(|_| size.observe(size.get(), Duration::from_nanos(1)));
+        assert_eq!(size.get(), 3, "3 times 4 s are less than 15 s");
+        let slow = BatchSize::new(&delivery(), Duration::from_secs(60));
+        assert_eq!(slow.get(), 1);
     }
 }

@@ -76,6 +76,11 @@ pub struct DeliveryPlan {
 }
 
 impl Plan {
+    /// The longest that one record may take, if all transforms read it.
+    pub fn deadline(&self) -> Duration {
+        self.transforms.iter().map(|transform| transform.generation.spec().limits.deadline).sum()
+    }
+
     /// The transforms that read the topic with this index.
     pub fn readers(&self, topic: u32) -> impl Iterator<Item = (usize, &TransformPlan)> {
         self.transforms

@@ -64,6 +64,15 @@ fn deadline_of_code() {
 }
 
 #[test]
+fn a_deadline_is_overshot_by_a_yield_and_no_more() {
+    // CPU time, so that a busy machine does not count: one interval of fuel takes 60 to 120 us, here a little more.
+    let late = act("packed", in_time(20), "loop");
+    let stopped: f64 =
+        late.detail().strip_prefix("stopped after ").unwrap().strip_suffix(" ms").unwrap().parse().unwrap();
+    assert!((20.0..22.0).contains(&stopped), "{stopped} ms");
+}
+
+#[test]
 fn deadline_is_given_to_each_record_and_not_to_the_batch() {
     // 100 records of about 2 ms each take far longer than one deadline
     let outcomes = acts(&mut instance("packed", in_time(100)), &["spin 2000000"; 100]);

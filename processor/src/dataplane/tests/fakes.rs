@@ -157,11 +157,14 @@ impl World {
             share: 500,
         }]));
         let spent = Arc::new(TimeSpent::new(1));
+        // As it is after a while: of full size.
+        let mut size = BatchSize::new(&plan.delivery, Duration::from_millis(5));
+        size.observe(128, Duration::ZERO);
         let worker = Worker {
             source: FakeSource { cluster: Rc::clone(&cluster) },
-            lanes: Lanes::new(sinks, FakeProgress(Rc::clone(&cluster)), plan, Arc::clone(&counters)),
+            lanes: Lanes::new(sinks, FakeProgress(Rc::clone(&cluster)), Arc::clone(&plan), Arc::clone(&counters)),
             process,
-            size: BatchSize::new(Duration::from_millis(100)),
+            size,
             holds: Holds::new(Arc::clone(&breakers), Arc::clone(&spent)),
             orders: Arc::new(Orders::default()),
             drain_limit: Duration::from_secs(60),
