@@ -2,6 +2,7 @@
 //! is CPU per record, not time: other work on the machine moves the latter.
 
 mod measure;
+mod neighbours;
 mod raw;
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand};
 use measure::{Contender, Load, Sample};
 use pelton_integration::broker;
 use std::process::ExitCode;
+use std::time::Duration;
 
 #[derive(Parser)]
 struct Args {
@@ -30,6 +32,15 @@ enum Bench {
         #[arg(long, default_value_t = 0.5)]
         at_least: f64,
     },
+    /// What a transform that times out on every record does to its neighbour's latency, before and after its breaker acts.
+    Neighbours {
+        /// Rounds, each with a process of its own.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Seconds of each measurement.
+        #[arg(long, default_value_t = 15)]
+        seconds: u64,
+    },
     /// The bare loop itself; the benchmark starts it as a process of its own.
     #[command(hide = true)]
     Raw { bootstrap: String, input: String, output: String, group: String },
@@ -38,6 +49,9 @@ enum Bench {
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Bench::Smoke { records, rounds, at_least } => smoke(records, rounds, at_least),
+        Bench::Neighbours { rounds, seconds } => {
+            broker::start().and_then(|broker| neighbours::run(&broker.bootstrap, rounds, Duration::from_secs(seconds)))
+        }
         Bench::Raw { bootstrap, input, output, group } => raw::run(&bootstrap, &input, &output, &group).map(|()| true),
     };
     match result {

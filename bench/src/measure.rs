@@ -150,10 +150,10 @@ impl Load {
 }
 
 /// Killed when dropped.
-struct Process(Child);
+pub(crate) struct Process(pub(crate) Child);
 
 impl Process {
-    fn end(&mut self) -> Result<()> {
+    pub(crate) fn end(&mut self) -> Result<()> {
         // SAFETY: a child of ours that has not been waited for.
         #[allow(unsafe_code, reason = "std can only kill")]
         unsafe {
@@ -171,7 +171,7 @@ impl Drop for Process {
     }
 }
 
-fn tempfile_dir() -> Result<String> {
+pub(crate) fn tempfile_dir() -> Result<String> {
     let dir = pelton_integration::cache().join(format!("bench-{}", std::process::id()));
     fs::create_dir_all(&dir)?;
     Ok(dir.to_string_lossy().into_owned())
@@ -202,8 +202,16 @@ fn cpu(pid: u32) -> Result<Duration> {
 }
 
 fn peak_rss_mib(pid: u32) -> Result<f64> {
+    status_mib(pid, "VmHWM:")
+}
+
+pub(crate) fn rss_mib(pid: u32) -> Result<f64> {
+    status_mib(pid, "VmRSS:")
+}
+
+fn status_mib(pid: u32, name: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM:")).context("no VmHWM")?;
+    let line = status.lines().find(|l| l.starts_with(name)).context("no such line")?;
     let kib: f64 = line.split_whitespace().nth(1).unwrap_or("0").parse()?;
     Ok(kib / 1024.0)
 }
