@@ -268,7 +268,7 @@ fn config(plan: &Plan, bootstrap: &str) -> String {
          workers: {workers}\n\
          admin: off\n\
          drain_limit: {drain}s\n\
-         kafka:\n  bootstrap_servers: {bootstrap}\n  session_timeout: 10s\n  transaction_timeout: 10s\n\
+         kafka:\n  bootstrap_servers: {bootstrap}\n  session_timeout: 15s\n  transaction_timeout: 10s\n\
          delivery: {delivery}\n\
          transforms:\n  tester:\n    module: {module}\n    input: {{ topics: [{input}] }}\n    \
          output: {{ topic: {left}, also: [{right}, {narrow}] }}\n    limits: {{ deadline: 50ms }}\n    \

@@ -26,7 +26,7 @@ pub enum Control {
     AtLeastOnce,
 }
 
-const LONGEST: Duration = Duration::from_secs(90);
+const LONGEST: Duration = Duration::from_secs(150);
 
 impl Control {
     pub const ALL: [Control; 4] =
@@ -65,7 +65,7 @@ impl Control {
             Control::NoRenewal => "{ renew_in_doubt: false }",
             Control::OffsetsFirst => "{ commit_interval: 100ms }",
             // Long enough that what was begun is still open when the new owner asks for the position.
-            Control::SkipRevoke => "{ commit_interval: 3s, latency: throughput }",
+            Control::SkipRevoke => "{ commit_interval: 5s, latency: throughput }",
         }
     }
 

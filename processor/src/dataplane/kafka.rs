@@ -99,7 +99,9 @@ pub fn consumer_properties(
         // Prefetch is per partition here: this bounds memory (I9) and costs no throughput.
         .with("queued.min.messages", "2000")
         .with("queued.max.messages.kbytes", "8192")
-        .with("retry.backoff.ms", "20");
+        .with("retry.backoff.ms", "20")
+        // Each try to reach a leader that is gone also asks who leads now; librdkafka would wait up to 10 s between two.
+        .with("reconnect.backoff.max.ms", "1000");
     user.iter().for_each(|(name, value)| p.set(name, value));
     let name = format!("{}/{}/{worker}", id.application, id.instance);
     p.set("client.id", format!("pelton-{name}"));
@@ -154,7 +156,9 @@ pub fn producer_properties(
         .with("queue.buffering.max.messages", "200000")
         .with("queue.buffering.max.kbytes", "65536")
         // The coordinator asks to come back while it still writes the last transaction's markers.
-        .with("retry.backoff.ms", "10");
+        .with("retry.backoff.ms", "10")
+        // As with consumers: records for a leader that is gone would time out before its successor is found.
+        .with("reconnect.backoff.max.ms", "1000");
     user.iter().for_each(|(name, value)| p.set(name, value));
     p = p
         .with("client.id", format!("pelton-{name}"))
