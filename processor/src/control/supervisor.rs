@@ -8,7 +8,7 @@ use super::prepare::{Prepared, prepare, workers};
 use crate::admin::{self, Health};
 use crate::config::{ConfigError, Loaded};
 use crate::dataplane::breaker::TimeSpent;
-use crate::dataplane::counters::{Counters, Totals};
+use crate::dataplane::counters::{Counters, Totals, WorkerStatus};
 use crate::dataplane::holds::Holds;
 use crate::dataplane::isolation::Refusal;
 use crate::dataplane::kafka::{KafkaProgress, KafkaSource, consumer_properties, producer_properties};
@@ -234,6 +234,8 @@ async fn until_all_end(
                 Some((index, Some(Err(error)))) => {
                     tracing::error!(worker = index, code = error.code(), advice = error.advice(), "{error}");
                     let worker = &mut running[index];
+                    // Not ready until a successor says so.
+                    worker.counters.status.set(WorkerStatus::default());
                     let pause = worker.pause_before_restart(&error, Instant::now());
                     worker.error = Some(error);
                     match pause {
