@@ -68,6 +68,16 @@ impl Pelton {
         pelton
     }
 
+    /// Replaces the configuration, as an editor does: the new file takes the old one's name.
+    ///
+    /// # Panics
+    /// When the process was not started by [`Pelton::start`].
+    pub fn reconfigure(&self, config: &str) {
+        let home = self._home.as_ref().expect("it has a home").path();
+        fs::write(home.join("config.next"), config).expect("the configuration is written");
+        fs::rename(home.join("config.next"), home.join("config.yaml")).expect("it takes the place of the old one");
+    }
+
     /// The process ends with the thread that calls this.
     pub fn launch(launch: &Launch<'_>) -> std::io::Result<Self> {
         let out = File::create(launch.log)?;

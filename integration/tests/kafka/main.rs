@@ -10,5 +10,6 @@ mod membership;
 mod neighbours;
 mod records;
 mod refusals;
+mod reload;
 mod support;
 mod tools;

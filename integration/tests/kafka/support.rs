@@ -56,7 +56,10 @@ impl Scene {
         config.push_str("transforms:\n");
         for step in transforms {
             // A user's transform, or one that only tests want.
-            let module = if step.guest == "tester" { guest::test_module("tester") } else { guest::module(step.guest) };
+            let module = match step.guest {
+                "marker" | "tester" => guest::test_module(step.guest),
+                ready => guest::module(ready),
+            };
             let also: Vec<String> = step.also.iter().map(|t| self.topic(t)).collect();
             let _ = write!(
                 config,

@@ -90,6 +90,11 @@ impl Engine {
         Module::read(self, path, &demand.into())
     }
 
+    /// The bytes of a module file, if it is not too large for one.
+    pub fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+        Module::bytes(path)
+    }
+
     /// As `load`, of bytes at hand.
     pub fn load_bytes<'a>(&self, bytes: &[u8], demand: impl Into<Demand<'a>>) -> Result<Module, LoadError> {
         Module::compile(self, bytes, &demand.into())

@@ -20,7 +20,7 @@ use crate::module::{Module, World};
 use crate::{logs, packed, wasi};
 
 /// What a transform is, beside its module.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
     /// Its name, for logs.
     pub transform: String,
@@ -122,6 +122,11 @@ impl Generation {
         Ok(generation)
     }
 
+    /// Whether this is a clone of it.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Its number.
     pub fn number(&self) -> u64 {
         self.0.number
@@ -147,7 +152,8 @@ impl Generation {
         self.0.logs.counts()
     }
 
-    pub(crate) fn module(&self) -> &Module {
+    /// Its module.
+    pub fn module(&self) -> &Module {
         &self.0.module
     }
 

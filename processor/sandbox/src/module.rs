@@ -95,6 +95,10 @@ pub enum LoadError {
 
 impl Module {
     pub(crate) fn read(engine: &Engine, path: &Path, demand: &Demand<'_>) -> Result<Self, LoadError> {
+        Self::compile(engine, &Self::bytes(path)?, demand)
+    }
+
+    pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, LoadError> {
         let read = || {
             let size = std::fs::metadata(path)?.len();
             if size > MAX_BYTES {
@@ -104,8 +108,7 @@ impl Module {
             }
             std::fs::read(path)
         };
-        let bytes = read().map_err(|source| LoadError::Read { path: path.into(), source })?;
-        Self::compile(engine, &bytes, demand)
+        read().map_err(|source| LoadError::Read { path: path.into(), source })
     }
 
     /// Looks at the very bytes that are compiled: a file could change in between.

@@ -163,8 +163,12 @@ fn start(global: &Global, parts: &impl Parts) -> Exit {
 impl Global {
     /// `outside`: whether what the configuration refers to must be there.
     fn load(&self, outside: bool) -> Result<Loaded, ConfigErrors> {
+        config::load(&self.sources(outside))
+    }
+
+    fn sources(&self, outside: bool) -> Sources {
         let set = self.set.iter().map(|Assignment(text)| text.clone()).collect();
-        config::load(&Sources { outside, ..Sources::new(self.files(), set) })
+        Sources { outside, ..Sources::new(self.files(), set) }
     }
 
     /// An empty PELTON_CONFIG names no file.

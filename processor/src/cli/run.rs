@@ -9,7 +9,7 @@ use crate::dataplane::worker::WorkerError;
 
 /// Processes records until told to stop, or until it cannot go on.
 pub(super) fn run(global: &Global, loaded: &Loaded, parts: &impl Parts) -> Exit {
-    match control::run(loaded, parts) {
+    match control::run(loaded, &global.sources(true), parts) {
         Ended::Drained => Exit::Ok,
         Ended::Refused(errors) => global.refuse(&ConfigErrors(errors)),
         // The log has told code, cause and advice.

@@ -2,6 +2,7 @@
 //! and ends them ([`supervisor`]). Nothing here touches a record.
 
 pub mod prepare;
+mod reload;
 pub mod supervisor;
 
 pub use prepare::check_environment;

@@ -2,20 +2,21 @@
 //! asked what it thinks of the properties. Everything that is wrong is found in one go, before the first record.
 
 use crate::config::{
-    Clock, Code, Config, ConfigError, Guarantee, Latency, Loaded, Millis, OverBudget, Randomness, Require, Start, Then,
-    Transform,
+    Clock, Code, Config, ConfigError, ConfigErrors, Guarantee, Latency, Loaded, Millis, OverBudget, Randomness,
+    Require, Start, Then, Transform,
 };
 use crate::dataplane::breaker::{self, Allowance, Breakers, Budget};
 use crate::dataplane::kafka::{Identity, Membership};
 use crate::dataplane::plan::{DeliveryPlan, OnError, OutputTopic, Plan, TransformPlan};
+use crate::dataplane::wanted::Wanted;
 use pelton_kafka::{ClientError, Cluster, Properties, TopicInfo};
 use pelton_sandbox::{
-    Ceiling, Demand, Digest, Engine, EngineConfig, Generation, Limits, Module, PublicKey, Signed, Spec,
+    Ceiling, Demand, Digest, Engine, EngineConfig, Generation, Limits, LoadError, Module, PublicKey, Signed, Spec,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,12 +24,22 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Problems are collected, not returned one by one.
-struct Problems<'a> {
+#[derive(Debug)]
+pub(super) struct Problems<'a> {
     loaded: &'a Loaded,
     found: Vec<ConfigError>,
 }
 
-impl Problems<'_> {
+impl<'a> Problems<'a> {
+    pub(super) fn new(loaded: &'a Loaded) -> Self {
+        Problems { loaded, found: Vec::new() }
+    }
+
+    /// `None`: there are none.
+    pub(super) fn into_errors(self) -> Option<ConfigErrors> {
+        (!self.found.is_empty()).then_some(ConfigErrors(self.found))
+    }
+
     fn add(&mut self, code: Code, path: &str, message: impl Into<String>, help: &str) {
         self.found.push(self.loaded.error(code, path, message).help(help));
     }
@@ -48,8 +59,11 @@ pub struct Prepared {
     pub admin: Option<SocketAddr>,
     /// Partitions of all input topics together: more workers than these would stand idle.
     pub partitions: usize,
-    // Keeps the pool that the instances live in.
-    _engine: Engine,
+    pub wanted: Arc<Wanted>,
+    /// For a reload.
+    pub(super) topics: Topics,
+    // Also keeps the pool that the instances live in.
+    pub(super) engine: Engine,
 }
 
 /// What `pelton validate` says of the world around a configuration.
@@ -64,7 +78,7 @@ pub fn check_environment(loaded: &Loaded) -> Vec<ConfigError> {
 /// Everything that stands in the way, in the order of the configuration.
 pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prepared, Vec<ConfigError>> {
     let config = &loaded.config;
-    let mut problems = Problems { loaded, found: Vec::new() };
+    let mut problems = Problems::new(loaded);
     let properties = client_properties(config, &mut problems);
     let topics = Topics::of(config);
     let partitions = match &properties {
@@ -73,7 +87,7 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
     };
     let engine = engine(config, runtime, &mut problems);
     let transforms = match &engine {
-        Some(engine) => transforms(config, engine, &topics, &mut problems),
+        Some(engine) => transforms(config, engine, &topics, None, 1, &mut problems),
         None => Vec::new(),
     };
     let identity = identity(config, &mut problems);
@@ -95,9 +109,11 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
         delivery: delivery(config),
         guest_text: config.observe.guest_text,
     };
+    let plan = Arc::new(plan);
     Ok(Prepared {
         partitions: topics.inputs.iter().map(|(name, _)| count(name) as usize).sum(),
-        plan: Arc::new(plan),
+        wanted: Arc::new(Wanted::new(Arc::clone(&plan))),
+        plan,
         identity,
         latency: config.delivery.latency,
         membership: Membership {
@@ -112,7 +128,8 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
         consumer,
         producer,
         admin: config.admin.listen(),
-        _engine: engine,
+        topics,
+        engine,
     })
 }
 
@@ -126,7 +143,8 @@ pub fn clients(loaded: &Loaded) -> Result<(Properties, Properties), Vec<ConfigEr
 }
 
 /// All topics of the application, each once, with the place that first names it.
-struct Topics {
+#[derive(Clone, Debug)]
+pub(super) struct Topics {
     inputs: Vec<(Arc<str>, pelton_kafka::Start)>,
     outputs: Vec<Arc<str>>,
     named_at: BTreeMap<Arc<str>, String>,
@@ -277,7 +295,15 @@ pub fn workers(config: &Config) -> usize {
     config.workers.count()
 }
 
-fn transforms(config: &Config, engine: &Engine, topics: &Topics, problems: &mut Problems<'_>) -> Vec<TransformPlan> {
+/// The transforms, ready to run. What `old` has of them just so is taken over; the others get generations of this number.
+pub(super) fn transforms(
+    config: &Config,
+    engine: &Engine,
+    topics: &Topics,
+    old: Option<&Plan>,
+    number: u64,
+    problems: &mut Problems<'_>,
+) -> Vec<TransformPlan> {
     let Some(keys) = keys(config, problems) else { return Vec::new() };
     // Transforms that share a module share its compiled code.
     let mut modules: BTreeMap<PathBuf, Module> = BTreeMap::new();
@@ -291,7 +317,7 @@ fn transforms(config: &Config, engine: &Engine, topics: &Topics, problems: &mut 
         let known = |module: &Module| pin.as_ref().is_none_or(|pin| *pin == module.digest()) && signed.is_none();
         let module = match modules.get(&transform.module) {
             Some(module) if known(module) => module.clone(),
-            _ => match engine.load(&transform.module, demand) {
+            _ => match load(engine, &transform.module, demand, old) {
                 Ok(module) => modules.entry(transform.module.clone()).insert_entry(module).get().clone(),
                 Err(error) => {
                     problems.add(
@@ -311,7 +337,14 @@ fn transforms(config: &Config, engine: &Engine, topics: &Topics, problems: &mut 
                 continue;
             }
         };
-        match Generation::prepare(&module, spec, 1) {
+        let running = old.and_then(|old| old.transforms.iter().find(|t| *t.name == *name.as_str()));
+        if let Some(running) =
+            running.filter(|t| t.generation.digest() == module.digest() && *t.generation.spec() == spec)
+        {
+            plans.push(plan(name.as_str(), transform, running.generation.clone(), topics));
+            continue;
+        }
+        match Generation::prepare(&module, spec, number) {
             Ok(generation) => plans.push(plan(name.as_str(), transform, generation, topics)),
             Err(error) => problems.add(Code::Unfit, &at("module"),
                 chain(&error),
@@ -320,6 +353,18 @@ fn transforms(config: &Config, engine: &Engine, topics: &Topics, problems: &mut 
         }
     }
     plans
+}
+
+/// A module that runs already is not compiled again.
+fn load(engine: &Engine, path: &Path, demand: Demand<'_>, old: Option<&Plan>) -> Result<Module, LoadError> {
+    let bytes = Engine::read(path)?;
+    let digest = Digest::of(&bytes);
+    let same = |t: &&TransformPlan| t.generation.digest() == digest && demand.digest.is_none_or(|pin| *pin == digest);
+    match old.and_then(|old| old.transforms.iter().find(same)) {
+        // Its signature was looked at when it was compiled.
+        Some(running) => Ok(running.generation.module().clone()),
+        None => engine.load_bytes(&bytes, demand),
+    }
 }
 
 /// Whose signatures count, where modules must be signed. `None`: not all keys can be read.

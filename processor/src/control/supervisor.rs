@@ -1,12 +1,13 @@
 //! Starts the workers, listens to signals, ends everything in order.
 //!
 //! SIGTERM (an orchestrator) and SIGINT (Ctrl-C) drain: no more records, what is open commits, the group is left. A second
-//! one, or SIGQUIT, aborts. A worker whose consumer has had a fatal error is started again, a few times; any other that
+//! one, or SIGQUIT, aborts. SIGHUP reloads, and so does a change of a file that the configuration is made of. A worker whose consumer has had a fatal error is started again, a few times; any other that
 //! cannot go on drains the others and gives the process its exit code.
 
 use super::prepare::{Prepared, prepare, workers};
+use super::reload::{self, Reloader};
 use crate::admin::{self, Health};
-use crate::config::{ConfigError, Loaded};
+use crate::config::{ConfigError, Loaded, Sources};
 use crate::dataplane::breaker::TimeSpent;
 use crate::dataplane::counters::{Counters, Totals, WorkerStatus};
 use crate::dataplane::holds::Holds;
@@ -14,6 +15,7 @@ use crate::dataplane::isolation::Refusal;
 use crate::dataplane::kafka::{KafkaProgress, KafkaSource, consumer_properties, producer_properties};
 use crate::dataplane::lanes::Lanes;
 use crate::dataplane::pace::BatchSize;
+use crate::dataplane::plan::Plan;
 use crate::dataplane::ports::{Sink, Source};
 use crate::dataplane::process::Processor;
 use crate::dataplane::recent::Recent;
@@ -88,9 +90,11 @@ type Verdict = (usize, Option<Result<(), WorkerError>>);
 /// error is the process's.
 const RESTART_PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(2), Duration::from_secs(10)];
 const RESTARTS_WITHIN: Duration = Duration::from_secs(120);
+/// How often files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the application until it is told to stop or cannot go on. Blocks.
-pub fn run(loaded: &Loaded, parts: &impl Parts) -> Ended {
+pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
     let runtime = match Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Ended::Broken(format!("no runtime: {error}")),
@@ -119,13 +123,15 @@ pub fn run(loaded: &Loaded, parts: &impl Parts) -> Ended {
             "transform is ready"
         );
     }
-    let ended = runtime.block_on(supervise(&prepared, parts, count));
+    let Prepared { engine, topics, wanted, .. } = &prepared;
+    let reloader = Arc::new(Reloader::new(sources.clone(), loaded, engine.clone(), topics.clone(), Arc::clone(wanted)));
+    let ended = runtime.block_on(supervise(&prepared, &reloader, parts, count));
     // Threads that hang in a call of librdkafka must not keep the process.
     runtime.shutdown_background();
     ended
 }
 
-async fn supervise(prepared: &Prepared, parts: &impl Parts, count: usize) -> Ended {
+async fn supervise(prepared: &Prepared, reloader: &Arc<Reloader>, parts: &impl Parts, count: usize) -> Ended {
     let orders = Arc::new(Orders::default());
     let (report, mut reports) = unbounded_channel();
     let mut running = Vec::new();
@@ -161,12 +167,15 @@ async fn supervise(prepared: &Prepared, parts: &impl Parts, count: usize) -> End
                 order(&orders, &running, Order::Drain);
                 let text =
                     format!("the admin server cannot listen on {listen}: {error}; set `admin.listen` or `admin: off`");
-                let _ = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart).await;
+                let _ = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart, None).await;
                 return Ended::Broken(text);
             }
         }
     }
-    let ended = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart).await;
+    let reloads = Reloads::new(reloader);
+    let watch = tokio::spawn(watch(Arc::clone(reloader), reloads.clone()));
+    let ended = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart, Some(&reloads)).await;
+    watch.abort();
     let totals = running.iter().map(|worker| worker.counters.read()).fold(Totals::default(), |a, b| a + b);
     tracing::info!(
         records_in = totals.records_in,
@@ -192,6 +201,7 @@ async fn until_all_end(
     reports: &mut UnboundedReceiver<Verdict>,
     drain_limit: Duration,
     restart: impl Fn(usize, &Arc<Counters>) -> Result<Arc<Wake>, String>,
+    reloads: Option<&Reloads>,
 ) -> Ended {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -260,7 +270,13 @@ async fn until_all_end(
                     }
                 }
             }
-            wanted = signals.next() => {
+            heard = signals.next() => {
+                let Some(wanted) = heard else {
+                    if let Some(reloads) = reloads {
+                        reloads.ask("signal");
+                    }
+                    continue;
+                };
                 let wanted = if orders.get() == Order::Run { wanted } else { Order::Abort };
                 tracing::info!(order = ?wanted, "signal received");
                 order(orders, running, wanted);
@@ -315,6 +331,7 @@ struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     quit: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -323,14 +340,70 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) -> Order {
+    /// `None`: SIGHUP, a reload.
+    async fn next(&mut self) -> Option<Order> {
         tokio::select! {
-            _ = self.terminate.recv() => Order::Drain,
-            _ = self.interrupt.recv() => Order::Drain,
-            _ = self.quit.recv() => Order::Abort,
+            _ = self.terminate.recv() => Some(Order::Drain),
+            _ = self.interrupt.recv() => Some(Order::Drain),
+            _ = self.quit.recv() => Some(Order::Abort),
+            _ = self.hangup.recv() => None,
+        }
+    }
+}
+
+/// Asks for reloads. One runs at a time; those that are asked for meanwhile become one.
+#[derive(Clone)]
+struct Reloads(UnboundedSender<&'static str>);
+
+impl Reloads {
+    fn new(reloader: &Arc<Reloader>) -> Self {
+        let (ask, mut asked) = unbounded_channel();
+        let reloader = Arc::clone(reloader);
+        tokio::spawn(async move {
+            while let Some(mut cause) = asked.recv().await {
+                while let Ok(later) = asked.try_recv() {
+                    cause = later;
+                }
+                let reloader = Arc::clone(&reloader);
+                // Compiling takes seconds.
+                if let Err(error) = tokio::task::spawn_blocking(move || reloader.reload(cause)).await {
+                    tracing::error!(code = "reload.broken", %error, "a reload panicked; nothing has changed");
+                }
+            }
+        });
+        Reloads(ask)
+    }
+
+    fn ask(&self, cause: &'static str) {
+        // Nobody listens when the process ends.
+        let _ = self.0.send(cause);
+    }
+}
+
+/// Looks at the files that the configuration is made of. A change asks for a reload once it has stood still for a look: a
+/// file that is being written is not read. By polling, because a mounted volume tells nobody of its changes.
+async fn watch(reloader: Arc<Reloader>, reloads: Reloads) {
+    let look = |reloader: &Arc<Reloader>| {
+        let files = reloader.files();
+        reload::likeness(&files)
+    };
+    let (mut known, mut seen) = (look(&reloader), None);
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now = look(&reloader);
+        if now == known {
+            seen = None;
+        } else if seen.as_ref() == Some(&now) {
+            (known, seen) = (now, None);
+            reloads.ask("file");
+        } else {
+            seen = Some(now);
         }
     }
 }
@@ -344,7 +417,9 @@ fn start(
     report: &UnboundedSender<Verdict>,
     counters: &Arc<Counters>,
 ) -> Result<Arc<Wake>, Box<dyn std::error::Error>> {
-    let Prepared { plan, identity, .. } = prepared;
+    let Prepared { identity, wanted, .. } = prepared;
+    let (version, plan) = wanted.get();
+    let (plan, wanted) = (&plan, Arc::clone(wanted));
     let latency = prepared.latency;
     let wake = Arc::new(Wake::new()?);
     let properties = consumer_properties(identity, index, latency, &prepared.membership, &prepared.consumer);
@@ -377,7 +452,12 @@ fn start(
         let worker = Worker {
             source,
             lanes,
-            process: |batch: &Batch, refusal: Option<&Refusal>, sink: &mut _| processor.run(batch, refusal, sink),
+            process: |plan: &Arc<Plan>, batch: &Batch, refusal: Option<&Refusal>, sink: &mut _| {
+                processor.run(plan, batch, refusal, sink)
+            },
+            wanted,
+            plan: Arc::clone(&plan),
+            version,
             size: BatchSize::new(&plan.delivery, plan.deadline()),
             holds,
             orders,

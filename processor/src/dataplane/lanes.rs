@@ -45,6 +45,8 @@ pub struct Lanes<K, P> {
     seeks: Vec<(TopicPartition, Position)>,
     /// Partitions are to change lanes: no new transaction begins until all lanes are idle.
     moving: bool,
+    /// Another plan is to be taken up: the same.
+    switching: bool,
     /// The worker leaves its group: revocations wait no longer than that.
     leave_by: Option<Instant>,
     /// Found in a callback, which cannot return it.
@@ -64,6 +66,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             counters,
             seeks: Vec::new(),
             moving: false,
+            switching: false,
             leave_by: None,
             failure: None,
             published: None,
@@ -89,6 +92,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     pub fn takes(&self, lane: usize, now: Instant) -> bool {
         let lane = &self.lanes[lane];
         !self.moving
+            && !self.switching
             && match lane.phase {
                 Phase::Idle => lane.resume_at.is_none_or(|at| at <= now),
                 Phase::Open(_) => true,
@@ -252,6 +256,21 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         // A rollback that waits to be carried out has had its say: `next` is where it wants to go.
         self.seeks.retain(|(partition, _)| !partitions.contains(partition));
         self.seeks.extend(places);
+    }
+
+    /// Makes ready for another plan: no new transaction begins, what is open is sealed. `true`: nothing is open or ending,
+    /// the plan can be taken up.
+    pub fn is_ready_to_switch(&mut self) -> bool {
+        self.switching = true;
+        self.seal_all();
+        self.all_settled()
+    }
+
+    /// Goes by this plan from now on.
+    pub fn switch(&mut self, plan: Arc<Plan>) {
+        debug_assert!(self.all_settled(), "I7");
+        self.plan = plan;
+        self.switching = false;
     }
 
     /// From now on revocations do not wait longer than until then.

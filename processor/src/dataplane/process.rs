@@ -44,9 +44,17 @@ impl Processor {
 
     /// Processes `batch` into the open transaction of `sink`. With a `refusal`, transforms that write to the topic which
     /// refused settle its record by their policy, unseen by the guest.
-    pub fn run<K: Sink>(&mut self, batch: &Batch, refusal: Option<&Refusal>, sink: &mut K) -> Result<(), Interrupted> {
+    pub fn run<K: Sink>(
+        &mut self,
+        plan: &Arc<Plan>,
+        batch: &Batch,
+        refusal: Option<&Refusal>,
+        sink: &mut K,
+    ) -> Result<(), Interrupted> {
+        if !Arc::ptr_eq(plan, &self.plan) {
+            self.adopt(plan);
+        }
         let (headers, ranges) = headers(batch);
-        let plan = Arc::clone(&self.plan);
         for (index, transform) in plan.transforms.iter().enumerate() {
             // The transform's records, and which message of the batch each of them is.
             let mut messages: Vec<Message<'_>> = Vec::with_capacity(batch.len());
@@ -63,7 +71,7 @@ impl Processor {
             if let Some(refusal) = refusal.filter(|r| r.topic.is_none_or(|topic| transform.writes(topic))) {
                 let (throttle, counters) = (&mut self.throttles[index], &*self.counters);
                 let breakers = &self.breakers;
-                let mut delivery = Delivery { plan: &plan, transform, sink, counters, throttle, breakers, index };
+                let mut delivery = Delivery { plan, transform, sink, counters, throttle, breakers, index };
                 messages.iter().try_for_each(|message| delivery.refused(message, refusal))?;
                 continue;
             }
@@ -75,7 +83,7 @@ impl Processor {
             };
             let (throttle, counters) = (&mut self.throttles[index], &*self.counters);
             let breakers = &self.breakers;
-            let mut delivery = Delivery { plan: &plan, transform, sink, counters, throttle, breakers, index };
+            let mut delivery = Delivery { plan, transform, sink, counters, throttle, breakers, index };
             let start = Instant::now();
             let settle = &mut |i: usize, settled: pelton_sandbox::Settled<'_>| delivery.settle(&messages[i], settled);
             let ran = instance.run(&records, settle);
@@ -87,6 +95,16 @@ impl Processor {
         }
         self.counters.records_in.add(batch.len() as u64);
         Ok(())
+    }
+
+    /// Keeps the instances of generations that the plan has too; the others are let go.
+    fn adopt(&mut self, plan: &Arc<Plan>) {
+        for (index, (old, new)) in self.plan.transforms.iter().zip(&plan.transforms).enumerate() {
+            if !old.generation.is_same(&new.generation) {
+                self.instances[index] = None;
+            }
+        }
+        self.plan = Arc::clone(plan);
     }
 }
 

@@ -379,6 +379,41 @@ fn a_transform_over_its_budget_stays_paused_while_what_is_settled_is_committed()
     w.check();
 }
 
+#[test]
+fn a_plan_is_taken_up_between_two_transactions() {
+    let mut w = World::new(2, 300);
+    w.event(Event::Assign(vec![0, 1]));
+    w.steps(1);
+    w.cork();
+    w.want_another_plan();
+    w.steps(3);
+    assert!(!w.is_up_to_date(), "what is open by the old one is not committed yet");
+    let (before, _) = (w.visible(0), w.visible(1));
+    w.uncork();
+    w.steps(3);
+    assert!(w.is_up_to_date(), "sealed early, and taken up at once");
+    assert!(w.visible(0) > before);
+    w.want_another_plan();
+    w.want_another_plan();
+    w.finish();
+    assert!(w.is_up_to_date());
+    assert_eq!((w.visible(0), w.visible(1)), (300, 300));
+    w.check();
+}
+
+#[test]
+fn a_plan_waits_for_a_rollback_too() {
+    let mut w = World::new(1, 200);
+    w.event(Event::Assign(vec![0]));
+    w.steps(1);
+    w.fail_commits(2);
+    w.want_another_plan();
+    w.finish();
+    assert!(w.is_up_to_date());
+    assert_eq!(w.visible(0), 200);
+    w.check();
+}
+
 /// What may happen between two rounds of the loop.
 #[derive(Clone, Debug)]
 enum Act {
@@ -396,6 +431,7 @@ enum Act {
     Doubt,
     Refuse(i64),
     Spend(u64),
+    Want,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -414,6 +450,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Doubt),
         1 => (0..100_i64).prop_map(Act::Refuse),
         2 => (1..300_u64).prop_map(Act::Spend),
+        2 => Just(Act::Want),
     ]
 }
 
@@ -442,6 +479,7 @@ proptest! {
                 Act::Hang(lane) => w.hang(lane),
                 Act::Doubt => w.doubt_commits(1),
                 Act::Refuse(offset) => w.refuse(offset, false),
+                Act::Want => w.want_another_plan(),
                 Act::Spend(ms) => w.spend(Duration::from_millis(ms)),
             }
             w.check();
@@ -450,6 +488,7 @@ proptest! {
         w.event(Event::Assign(vec![0, 1, 2, 3]));
         w.finish();
         w.check();
+        prop_assert!(w.is_up_to_date());
         for p in 0..4 {
             prop_assert_eq!(w.visible(p), w.len(p), "partition {}", p);
         }

@@ -5,8 +5,10 @@ use super::holds::{Changes, Holds};
 use super::isolation::Refusal;
 use super::lanes::Lanes;
 use super::pace::BatchSize;
+use super::plan::Plan;
 use super::ports::{Progress, Sink, Source};
 use super::process::Interrupted;
+use super::wanted::Wanted;
 use pelton_kafka::{Batch, Blame, ConsumerError, Fate, TxnError};
 use pelton_sandbox::Fault;
 use std::sync::Arc;
@@ -157,13 +159,17 @@ impl Orders {
     }
 }
 
-/// One worker. `F` processes a batch into a sink: [`super::process::Processor::run`], or a test's closure. With a refusal
-/// the batch is one record, whose outputs it says cannot be written.
+/// One worker. `F` processes a batch into a sink, by a plan: [`super::process::Processor::run`], or a test's closure. With
+/// a refusal the batch is one record, whose outputs it says cannot be written.
 #[derive(Debug)]
 pub struct Worker<S, K, P, F> {
     pub source: S,
     pub lanes: Lanes<K, P>,
     pub process: F,
+    pub wanted: Arc<Wanted>,
+    /// The plan that it goes by, and which one of those that were wanted it is.
+    pub plan: Arc<Plan>,
+    pub version: u64,
     pub size: BatchSize,
     pub holds: Holds,
     pub orders: Arc<Orders>,
@@ -175,7 +181,7 @@ where
     S: Source,
     K: Sink<Fence = P::Fence>,
     P: Progress,
-    F: FnMut(&Batch, Option<&Refusal>, &mut K) -> Result<(), Interrupted>,
+    F: FnMut(&Arc<Plan>, &Batch, Option<&Refusal>, &mut K) -> Result<(), Interrupted>,
 {
     /// Until told to stop, or until it cannot go on. In both cases the group is left and nothing is half done, within the
     /// drain limit.
@@ -213,6 +219,7 @@ where
         self.source.poll(&mut self.lanes)?;
         self.lanes.take_reports(self.source.now())?;
         self.hold_and_let_go()?;
+        self.take_up_plan();
         self.reposition()?;
         self.lanes.publish(self.source.now());
         let mut busy = false;
@@ -236,7 +243,7 @@ where
         let start = self.source.now();
         let refusal = self.lanes.verdict(lane, batch);
         let result = match self.lanes.open(lane, batch, start) {
-            Ok(sink) => (self.process)(batch, refusal.as_ref(), sink),
+            Ok(sink) => (self.process)(&self.plan, batch, refusal.as_ref(), sink),
             Err(error) => Err(Interrupted::Abort(error)),
         };
         self.size.observe(batch.len(), self.source.now().saturating_duration_since(start));
@@ -265,6 +272,16 @@ where
             self.lanes.read_on(&resume);
         }
         Ok(())
+    }
+
+    /// Takes up the wanted plan, once nothing is open any more that was begun by the present one.
+    fn take_up_plan(&mut self) {
+        if self.wanted.version() == self.version || !self.lanes.is_ready_to_switch() {
+            return;
+        }
+        let (version, plan) = self.wanted.get();
+        self.lanes.switch(Arc::clone(&plan));
+        (self.version, self.plan) = (version, plan);
     }
 
     /// Carries out what rollbacks and rebalances want of the reading positions.

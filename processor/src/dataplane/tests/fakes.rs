@@ -10,6 +10,7 @@ use crate::dataplane::pace::BatchSize;
 use crate::dataplane::plan::{DeliveryPlan, Plan};
 use crate::dataplane::ports::{Progress, Refused, Report, Sink, Source};
 use crate::dataplane::process::Interrupted;
+use crate::dataplane::wanted::Wanted;
 use crate::dataplane::worker::{Order, Orders, Worker, WorkerError};
 use pelton_kafka::{
     Batch, Blame, ConsumerError, Fate, NotAMember, Output, OwnedMessage, PartitionProgress, Partitioning, Position,
@@ -67,7 +68,7 @@ struct Cluster {
 }
 
 type Shared = Rc<RefCell<Cluster>>;
-type Process = fn(&Batch, Option<&Refusal>, &mut FakeSink) -> Result<(), Interrupted>;
+type Process = fn(&Arc<Plan>, &Batch, Option<&Refusal>, &mut FakeSink) -> Result<(), Interrupted>;
 
 pub(super) struct World {
     cluster: Shared,
@@ -75,6 +76,7 @@ pub(super) struct World {
     counters: Arc<Counters>,
     breakers: Arc<Breakers>,
     spent: Arc<TimeSpent>,
+    wanted: Arc<Wanted>,
     batch: Batch,
 }
 
@@ -125,12 +127,16 @@ impl World {
                 cluster: Rc::clone(&cluster),
                 lane,
                 open: Vec::new(),
+                by: None,
                 judged: false,
                 pending: Some(Pending::Init),
                 abandoned: 0,
             })
             .collect();
-        let process: Process = |batch, refusal, sink| {
+        let process: Process = |plan, batch, refusal, sink| {
+            // I7: a transaction goes by one plan.
+            let by = sink.by.get_or_insert_with(|| Arc::clone(plan));
+            assert!(Arc::ptr_eq(by, plan), "two plans in a transaction");
             sink.judged = refusal.is_some();
             for message in batch.iter() {
                 let output = Output {
@@ -157,6 +163,7 @@ impl World {
             share: 500,
         }]));
         let spent = Arc::new(TimeSpent::new(1));
+        let wanted = Arc::new(Wanted::new(Arc::clone(&plan)));
         // As it is after a while: of full size.
         let mut size = BatchSize::new(&plan.delivery, Duration::from_millis(5));
         size.observe(128, Duration::ZERO);
@@ -164,12 +171,15 @@ impl World {
             source: FakeSource { cluster: Rc::clone(&cluster) },
             lanes: Lanes::new(sinks, FakeProgress(Rc::clone(&cluster)), Arc::clone(&plan), Arc::clone(&counters)),
             process,
+            wanted: Arc::clone(&wanted),
+            plan: Arc::clone(&plan),
+            version: 0,
             size,
             holds: Holds::new(Arc::clone(&breakers), Arc::clone(&spent)),
             orders: Arc::new(Orders::default()),
             drain_limit: Duration::from_secs(60),
         };
-        World { cluster, worker, counters, breakers, spent, batch: Batch::new() }
+        World { cluster, worker, counters, breakers, spent, wanted, batch: Batch::new() }
     }
 
     pub(super) fn step(&mut self) -> Result<(), WorkerError> {
@@ -244,6 +254,24 @@ impl World {
     /// The lane's calls never return, until the lane is given another committer.
     pub(super) fn hang(&mut self, lane: usize) {
         self.cluster.borrow_mut().hanging[lane] = true;
+    }
+
+    /// Another plan is wanted from now on.
+    pub(super) fn want_another_plan(&mut self) {
+        let (_, plan) = self.wanted.get();
+        self.wanted.set(Arc::new(Plan {
+            application: Arc::clone(&plan.application),
+            inputs: plan.inputs.clone(),
+            outputs: Vec::new(),
+            transforms: Vec::new(),
+            delivery: plan.delivery.clone(),
+            guest_text: false,
+        }));
+    }
+
+    /// Whether the worker goes by the plan that is wanted.
+    pub(super) fn is_up_to_date(&self) -> bool {
+        self.worker.version == self.wanted.version()
     }
 
     /// The transform has taken so much of the worker's time.
@@ -454,6 +482,8 @@ struct FakeSink {
     cluster: Shared,
     lane: usize,
     open: Vec<(i32, i64)>,
+    /// The plan that its records were processed by.
+    by: Option<Arc<Plan>>,
     /// The open transaction's record is settled by the policy.
     judged: bool,
     pending: Option<Pending>,
@@ -473,6 +503,7 @@ impl Sink for FakeSink {
     fn begin(&mut self) -> Result<(), TxnError> {
         assert!(self.pending.is_none(), "begin while a transaction is ending");
         self.open.clear();
+        self.by = None;
         let mut cluster = self.cluster.borrow_mut();
         if cluster.failing_begins > 0 {
             cluster.failing_begins -= 1;
