@@ -110,7 +110,8 @@ fn one(bootstrap: &str, round: usize, phase: Duration) -> Result<Round> {
     let start = stream.start;
     // Until it flows.
     wait("it flows", || Ok(reader.poll(Duration::from_millis(200))? > 0))?;
-    reader.records.clear();
+    // What came while it started comes through; then it is steady.
+    latencies(&mut reader, start, Duration::from_secs(3))?;
     let before_ms = latencies(&mut reader, start, phase)?;
     let rss_before = measure::rss_mib(pelton.0.id())?;
     let bad: Vec<Record> = (0..5_000)
