@@ -316,4 +316,17 @@ mod tests {
         assert_eq!(pace(1, 1_000_000).interval, 100_000);
         assert_eq!(pace(1, 1).yields, 1);
     }
+
+    #[test]
+    fn budgets_add_up() {
+        let one = pace(5, 500_000_000);
+        let three = one.times(3);
+        assert_eq!((three.deadline, three.yields), (Duration::from_millis(15), 3 * one.yields));
+        assert_eq!((one.yields, three.interval), (500, one.interval));
+        assert_eq!(one.fuel(2), 2 * (500_000_000 + 2 * INTERVAL));
+        assert_eq!(one.fuel(usize::MAX), u64::MAX / 2, "it never overflows");
+        let free = Pace::unfuelled(Duration::from_secs(1));
+        assert_eq!((free.deadline, free.yields), (Duration::from_secs(1), u64::MAX));
+        assert!(free.fuel(1) > u64::MAX / 5);
+    }
 }
