@@ -1,6 +1,8 @@
-//! Paired measurements on one machine in one run: the processor against a bare librdkafka loop ([`raw`]). What is compared
-//! is CPU per record, not time: other work on the machine moves the latter.
+//! Paired measurements on one machine in one run: the processor against a bare librdkafka loop ([`raw`]), and the sandbox
+//! against the same code without one ([`boundary`]). What is compared is CPU per record, not time: other work on the
+//! machine moves the latter.
 
+mod boundary;
 mod measure;
 mod neighbours;
 mod raw;
@@ -41,6 +43,8 @@ enum Bench {
         #[arg(long, default_value_t = 15)]
         seconds: u64,
     },
+    /// The same work on the same records, through the sandbox with every guard on and natively, in turns. No Kafka.
+    Boundary(boundary::Options),
     /// The bare loop itself; the benchmark starts it as a process of its own.
     #[command(hide = true)]
     Raw { bootstrap: String, input: String, output: String, group: String },
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Bench::Neighbours { rounds, seconds } => {
             broker::start().and_then(|broker| neighbours::run(&broker.bootstrap, rounds, Duration::from_secs(seconds)))
         }
+        Bench::Boundary(options) => boundary::run(&options),
         Bench::Raw { bootstrap, input, output, group } => raw::run(&bootstrap, &input, &output, &group).map(|()| true),
     };
     match result {

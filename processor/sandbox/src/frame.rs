@@ -88,6 +88,7 @@ pub(crate) fn encode_output<'a, H: Iterator<Item = Header<'a>>>(out: &mut Vec<u8
     head[28..32].copy_from_slice(&output.header_count.to_le_bytes());
 }
 
+#[inline]
 fn encode_header(out: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
     out.extend_from_slice(&(key.len() as u32).to_le_bytes());
     out.extend_from_slice(&len_of(value).to_le_bytes());
@@ -242,6 +243,7 @@ fn contract(what: &str) -> Fault {
 pub(crate) struct Frames<'a>(&'a [u8]);
 
 impl<'a> Frames<'a> {
+    #[inline]
     pub(crate) fn new(checked: &'a [u8]) -> Self {
         Self(checked)
     }
@@ -250,6 +252,7 @@ impl<'a> Frames<'a> {
 impl<'a> Iterator for Frames<'a> {
     type Item = OutputRecord<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<OutputRecord<'a>> {
         let frame = RawFrame::read(self.0)?;
         self.0 = &self.0[frame.total..];
@@ -269,6 +272,7 @@ impl<'a> Iterator for Frames<'a> {
 pub(crate) struct Headers<'a>(&'a [u8], u32);
 
 impl<'a> Headers<'a> {
+    #[inline]
     pub(crate) fn new(checked: &'a [u8], count: u32) -> Self {
         Self(checked, count)
     }
@@ -277,6 +281,7 @@ impl<'a> Headers<'a> {
 impl<'a> Iterator for Headers<'a> {
     type Item = Header<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Header<'a>> {
         self.1 = self.1.checked_sub(1)?;
         let (header, rest) = split_header(self.0)?;

@@ -71,7 +71,14 @@ impl<'a> Outputs<'a> {
         self.frames.len()
     }
 
+    /// Their frames (docs/reference/packed-frames.md), one after the other, as the guest wrote them. Equal bytes are equal
+    /// outputs.
+    pub fn frames(&self) -> &'a [u8] {
+        self.frames
+    }
+
     /// The records, in the guest's order. May be called again.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = OutputRecord<'a>> + use<'a> {
         Frames::new(self.frames)
     }
@@ -101,6 +108,7 @@ impl<'a> OutputRecord<'a> {
     }
 
     /// The headers, in order.
+    #[inline]
     pub fn headers(&self) -> impl Iterator<Item = Header<'a>> + use<'a> {
         crate::frame::Headers::new(self.headers, self.header_count)
     }

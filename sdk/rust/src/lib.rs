@@ -35,7 +35,14 @@
 //! Outcomes of a record: [`Outcome::Keep`] passes it on unchanged (and costs least), [`Outcome::Drop`] swallows it,
 //! [`Outputs::emit`] writes any number of records, [`Reject`] hands it to the transform's error policy. A panic, or an
 //! exceeded limit, rejects the record it happens in and no other.
+//!
+//! # Allocator
+//! A wasm module that links this crate gets its global allocator: free lists by size class, made for many small objects
+//! that live as long as a record, under fuel. The default feature `allocator` brings it. With `default-features = false` the
+//! module has the system's, or one that it names itself by `#[global_allocator]`. Native builds are not touched.
 
+#[cfg(any(test, all(target_family = "wasm", feature = "allocator")))]
+mod alloc;
 mod batch;
 mod log;
 mod output;

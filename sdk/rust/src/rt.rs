@@ -21,6 +21,10 @@ pub mod bindings {
 pub use bindings::export_component;
 pub use bindings::{Guest, Topics as TopicNames};
 
+#[cfg(feature = "allocator")]
+#[global_allocator]
+static ALLOCATOR: crate::alloc::Classes = crate::alloc::Classes::over(std::alloc::System);
+
 pub const ABI_VERSION: u32 = 1;
 
 /// For `pelton inspect`: a custom section of the module, which is no part of its memory.

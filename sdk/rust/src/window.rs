@@ -1,5 +1,5 @@
-//! The window: memory of fixed place in which the guest leaves outcomes, and the cell that says how many are there. The
-//! only `unsafe` of this crate: the cell's bytes are shown to the host as a slice once, and changed afterwards.
+//! The window: memory of fixed place in which the guest leaves outcomes, and the cell that says how many are there. One
+//! of two files with `unsafe`: the cell's bytes are shown to the host as a slice once, and changed afterwards.
 //!
 //! Order matters: a host that looks between two steps, or after a trap, must find every outcome that the cell counts. So
 //! an outcome's bytes are written first, then the cell's byte count, then its record count, the last two with release

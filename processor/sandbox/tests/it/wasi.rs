@@ -86,3 +86,19 @@ fn files_can_be_read_in_configure() {
     granted.grants.directories.push(("/lookup".into(), place.path().into()));
     assert!(prepare("packed", granted).is_ok());
 }
+
+/// What the host returns to WASI's libc comes from the guest's allocator and is freed by libc's: both must agree.
+#[test]
+fn a_file_can_be_read_again_and_again() {
+    let place = tempfile::tempdir().unwrap();
+    let text = "0123456789abcdef".repeat(60);
+    fs::write(place.path().join("table"), &text).unwrap();
+    let mut granted = spec();
+    granted.grants.directories.push(("/lookup".into(), place.path().into()));
+    let mut instance = instance("packed", granted);
+    for _ in 0..60 {
+        let outcomes = acts(&mut instance, &["read /lookup/table"; 50]);
+        assert!(outcomes.iter().all(|outcome| outcome.text() == text), "{outcomes:?}");
+    }
+    assert_eq!(instance.renewals(), 0);
+}
