@@ -21,7 +21,10 @@ pub struct Reloader {
     engine: Engine,
     topics: Topics,
     wanted: Arc<Wanted>,
+    /// Held for as long as a reload takes.
     state: Mutex<State>,
+    /// Of the present configuration; never held for long.
+    files: Mutex<Vec<PathBuf>>,
 }
 
 #[derive(Debug)]
@@ -41,15 +44,14 @@ enum Refused {
 
 impl Reloader {
     pub fn new(sources: Sources, loaded: &Loaded, engine: Engine, topics: Topics, wanted: Arc<Wanted>) -> Self {
+        let files = Mutex::new(files(&sources, &loaded.config));
         let state = Mutex::new(State { config: loaded.config.clone(), number: 1 });
-        Reloader { sources, engine, topics, wanted, state }
+        Reloader { sources, engine, topics, wanted, state, files }
     }
 
     /// The files whose change asks for a reload: configurations, modules, signatures.
     pub fn files(&self) -> Vec<PathBuf> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_transforms = state.config.transforms.values().flat_map(|t| [t.module.clone(), t.signature_file()]);
-        self.sources.files.iter().cloned().chain(of_transforms).collect()
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads everything anew. Blocks: reading, compiling, configuring. `true`: the workers are to go by it.
@@ -76,6 +78,7 @@ impl Reloader {
                         );
                     }
                 }
+                *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files(&self.sources, &config);
                 (state.config, state.number) = (config, number);
                 self.wanted.set(Arc::new(plan));
                 tracing::info!(cause, took_ms = started.elapsed().as_millis() as u64, "reloaded");
@@ -137,6 +140,11 @@ impl Reloader {
         };
         Ok(Some((plan, loaded.config, number)))
     }
+}
+
+fn files(sources: &Sources, config: &Config) -> Vec<PathBuf> {
+    let of_transforms = config.transforms.values().flat_map(|t| [t.module.clone(), t.signature_file()]);
+    sources.files.iter().cloned().chain(of_transforms).collect()
 }
 
 /// The keys that differ and cannot change while the process runs.
