@@ -215,7 +215,7 @@ error[config.unknown_key]: there is no key `deadlin` here
 9 |     limits: { deadlin: *** }
   |               ^^^^^^^ did you mean `deadline`?
   = path: transforms.redact.limits.deadlin
-  = help: keys here: deadline, memory, fuel, outputs, output_bytes, log, configure_deadline
+  = help: keys here: deadline, memory, fuel, outputs, output_bytes, log, share, configure_deadline
 
 1 error in the configuration"
     );
