@@ -22,6 +22,9 @@ pub struct Output<'a> {
     inherited: &'a [u8],
     inherited_count: u32,
     added: Vec<Header<'a>>,
+    /// Key, value and headers of the input, while they are those of the output: then they are copied at once, which costs
+    /// a guest a third of copying them one by one.
+    same: Option<&'a [u8]>,
 }
 
 /// An output topic by name or looked up before.
@@ -65,6 +68,7 @@ impl<'a> Output<'a> {
             inherited: record.headers,
             inherited_count: record.header_count,
             added: Vec::new(),
+            same: Some(record.body),
         }
     }
 
@@ -90,24 +94,28 @@ impl<'a> Output<'a> {
     /// Another key.
     pub fn key(mut self, key: &'a [u8]) -> Self {
         self.key = Some(key);
+        self.same = None;
         self
     }
 
     /// Kafka's null key.
     pub fn no_key(mut self) -> Self {
         self.key = None;
+        self.same = None;
         self
     }
 
     /// Another value.
     pub fn value(mut self, value: &'a [u8]) -> Self {
         self.value = Some(value);
+        self.same = None;
         self
     }
 
     /// A null value, which deletes the key from a compacted topic.
     pub fn tombstone(mut self) -> Self {
         self.value = None;
+        self.same = None;
         self
     }
 
@@ -119,6 +127,7 @@ impl<'a> Output<'a> {
     /// As `header`, with a key that need not be UTF-8 or a value that may be null.
     pub fn header_bytes(mut self, header: Header<'a>) -> Self {
         self.added.push(header);
+        self.same = None;
         self
     }
 
@@ -133,6 +142,7 @@ impl<'a> Output<'a> {
         if inherited.clone().any(|header| header.key == key.as_bytes()) {
             self.added.splice(0..0, inherited);
             (self.inherited, self.inherited_count) = (&[], 0);
+            self.same = None;
         }
         self.added.retain(|header| header.key != key.as_bytes());
         self
@@ -142,11 +152,15 @@ impl<'a> Output<'a> {
     pub fn no_headers(mut self) -> Self {
         (self.inherited, self.inherited_count) = (&[], 0);
         self.added.clear();
+        self.same = None;
         self
     }
 
     #[inline]
     fn len(&self) -> usize {
+        if let Some(body) = self.same {
+            return HEAD + body.len();
+        }
         let header = |h: &Header<'_>| 8 + h.key.len() + h.value.map_or(0, <[u8]>::len);
         let added: usize = self.added.iter().map(header).sum();
         HEAD + self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + self.inherited.len() + added
@@ -166,6 +180,10 @@ impl<'a> Output<'a> {
         head[24..28].copy_from_slice(&len_of(self.value).to_le_bytes());
         head[28..32].copy_from_slice(&headers.to_le_bytes());
         to.extend_from_slice(&head);
+        if let Some(body) = self.same {
+            to.extend_from_slice(body);
+            return;
+        }
         to.extend_from_slice(self.key.unwrap_or_default());
         to.extend_from_slice(self.value.unwrap_or_default());
         to.extend_from_slice(self.inherited);
@@ -211,5 +229,37 @@ impl Outputs<'_> {
     /// How many were emitted for this record so far.
     pub fn emitted(&self) -> usize {
         self.emitted as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{input, run_fn};
+
+    /// Key, value and headers, as text.
+    fn written(change: impl Fn(Output<'_>) -> Output<'_>) -> String {
+        let record = input().key("k").value("v").header("a", "1").null_header("b").header("a", "2");
+        let settled = run_fn(|record, out| Ok(out.emit(change(record.output()))), &[record]);
+        let output = settled[0].only_output();
+        let text =
+            |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or("-".into(), |b| String::from_utf8(b.clone()).unwrap());
+        let headers = output.headers.iter().map(|(key, value)| format!(" {}={}", key.escape_ascii(), text(value)));
+        format!("{} {}{}", text(&output.key), text(&output.value), headers.collect::<String>())
+    }
+
+    #[test]
+    fn an_output_is_the_input_and_what_was_changed() {
+        assert_eq!(written(|output| output), "k v a=1 b=- a=2");
+        assert_eq!(written(|output| output.partition(3).timestamp_ms(7)), "k v a=1 b=- a=2");
+        assert_eq!(written(|output| output.key(b"other")), "other v a=1 b=- a=2");
+        assert_eq!(written(|output| output.no_key()), "- v a=1 b=- a=2");
+        assert_eq!(written(|output| output.value(b"other")), "k other a=1 b=- a=2");
+        assert_eq!(written(|output| output.tombstone()), "k - a=1 b=- a=2");
+        assert_eq!(written(|output| output.header("c", b"3")), "k v a=1 b=- a=2 c=3");
+        assert_eq!(written(|output| output.replace_header("a", b"3")), "k v b=- a=3");
+        assert_eq!(written(|output| output.without_header("a")), "k v b=-");
+        assert_eq!(written(|output| output.without_header("none")), "k v a=1 b=- a=2");
+        assert_eq!(written(|output| output.no_headers()), "k v");
     }
 }

@@ -17,6 +17,8 @@ pub struct Record<'a> {
     value: Option<&'a [u8]>,
     pub(crate) headers: &'a [u8],
     pub(crate) header_count: u32,
+    /// Key, value and headers, one after the other.
+    pub(crate) body: &'a [u8],
 }
 
 /// A header of a record. Keys may repeat; they are UTF-8 by convention only.
@@ -81,7 +83,8 @@ impl<'a> Record<'a> {
         let head: &[u8; HEAD] = batch.first_chunk()?;
         let total = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
         let (frame, rest) = batch.split_at_checked(total)?;
-        let (key, after) = field(frame.get(HEAD..)?, i32_in(head, 12))?;
+        let body = frame.get(HEAD..)?;
+        let (key, after) = field(body, i32_in(head, 12))?;
         let (value, headers) = field(after, i32_in(head, 32))?;
         *batch = rest;
         Some(Self {
@@ -94,6 +97,7 @@ impl<'a> Record<'a> {
             value,
             headers,
             header_count: i32_in(head, 36) as u32,
+            body,
         })
     }
 }

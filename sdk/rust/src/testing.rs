@@ -336,13 +336,15 @@ fn written(topics: &Topics, mut bytes: &[u8]) -> Vec<Written> {
             .and_then(|(key, rest)| field(rest, i32_in(head, 24)).map(|(value, headers)| (key, value, headers)));
         let Some((key, value, headers)) = parts else { break };
         let (partition, timestamp_ms) = (i32_in(head, 8), i64_in(head, 16));
+        let header_count = i32_in(head, 28) as u32;
+        debug_assert_eq!(Headers::new(headers, u32::MAX).count(), header_count as usize, "all headers are counted");
         outputs.push(Written {
             topic: topics.outputs[i32_in(head, 4) as usize].clone(),
             partition: (partition >= 0).then_some(partition),
             timestamp_ms: (timestamp_ms >= 0).then_some(timestamp_ms),
             key: key.map(<[u8]>::to_vec),
             value: value.map(<[u8]>::to_vec),
-            headers: Headers::new(headers, i32_in(head, 28) as u32)
+            headers: Headers::new(headers, header_count)
                 .map(|header| (header.key.to_vec(), header.value.map(<[u8]>::to_vec)))
                 .collect(),
         });
