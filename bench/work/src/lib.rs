@@ -1,5 +1,6 @@
 //! What the boundary benchmark does to a record: one source for the guest and for the native side, so that what is
-//! compared is the sandbox. Knows nothing of records but their value.
+//! compared is the sandbox. Knows nothing of records but their value. Objects keep the order of their fields, as in
+//! transforms/.
 
 use std::fmt;
 use std::str::FromStr;

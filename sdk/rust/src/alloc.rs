@@ -1,6 +1,6 @@
 //! The guest's allocator: free lists by size class, over the system's allocator. Fuel is charged for what an allocator
 //! does, and a transform allocates mostly small things for the length of one record, so a free list, which takes a dozen
-//! instructions where `malloc` takes hundreds, is worth 5 to 10 % of a JSON transform. Rust tells `dealloc` the size, so
+//! instructions where `malloc` takes hundreds, is worth about 10 % of a JSON transform. Rust tells `dealloc` the size, so
 //! blocks need no header and nothing is searched.
 //!
 //! Promises: every block comes from the system's allocator on its own, with room for all of its class. So it may be
