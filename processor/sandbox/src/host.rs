@@ -22,6 +22,8 @@ pub(crate) struct Host {
     pub(crate) moment: Option<Arc<Moment>>,
     pub(crate) wasi: WasiCtx,
     pub(crate) table: ResourceTable,
+    /// How often the guest's code was entered in the call under way.
+    pub(crate) entries: u32,
 }
 
 impl Host {
@@ -30,8 +32,14 @@ impl Host {
         if let Some(moment) = &self.moment {
             moment.begin(records);
         }
+        self.entries = 0;
         self.limiter.forget();
         self.stdio.forget();
+    }
+
+    /// Whether the packed call under way came to the function itself: first the guest is asked for room for the batch.
+    pub(crate) fn entered(&self) -> bool {
+        self.entries > 1
     }
 }
 

@@ -1,6 +1,7 @@
 //! Owns the toll that each call of a host function costs: fuel, so that a guest cannot have the host work for it for
 //! nothing, and so that the deadline is looked at on the way. Functions whose work grows with what they are given `charge`
-//! more themselves. It also keeps the guest's [`crate::moment`] at the record that the guest is at.
+//! more themselves. It also keeps the guest's [`crate::moment`] at the record that the guest is at, and counts how often its
+//! code is entered.
 
 use wasmtime::{CallHook, CallHookHandler, StoreContextMut};
 
@@ -18,7 +19,7 @@ pub(crate) struct Toll {
 
 #[wasmtime_wasi::async_trait]
 impl CallHookHandler<Host> for Toll {
-    async fn handle_call_event(&self, store: StoreContextMut<'_, Host>, event: CallHook) -> wasmtime::Result<()> {
+    async fn handle_call_event(&self, mut store: StoreContextMut<'_, Host>, event: CallHook) -> wasmtime::Result<()> {
         match event {
             CallHook::CallingHost => {
                 if let Some(moment) = &store.data().moment
@@ -29,7 +30,8 @@ impl CallHookHandler<Host> for Toll {
                 drive::charge(FUEL_PER_CALL);
             }
             CallHook::ReturningFromHost => drive::pay(self.interval).await,
-            CallHook::CallingWasm | CallHook::ReturningFromWasm => {}
+            CallHook::CallingWasm => store.data_mut().entries = store.data().entries.saturating_add(1),
+            CallHook::ReturningFromWasm => {}
         }
         Ok(())
     }

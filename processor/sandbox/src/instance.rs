@@ -12,7 +12,7 @@ use crate::frame::{self, Rules};
 use crate::generation::{Generation, PrepareError};
 use crate::host::Host;
 use crate::module::World;
-use crate::packed::{self, Full};
+use crate::packed::{self, Flaw, Full};
 use crate::record::{Record, Settled};
 use crate::setup::{self, diagnose};
 use crate::typed;
@@ -42,8 +42,16 @@ pub struct Instance {
     /// Input frames of the call under way.
     input: Vec<u8>,
     renewals: u64,
-    /// Records of a failed typed batch that are still to run one by one.
+    /// Records of a batch whose failure named nobody that are still to run one by one.
     singly: usize,
+}
+
+/// What a call came to: how many of its records are settled, whether the store can be used again, and whether the failure
+/// named nobody, so that the rest must run one by one. A call of one record settles it.
+pub(crate) struct Turn {
+    pub(crate) settled: usize,
+    pub(crate) alive: bool,
+    pub(crate) nameless: bool,
 }
 
 /// A store that has not failed yet.
@@ -119,7 +127,9 @@ impl Instance {
         self.singly = 0;
         let mut done = 0;
         while done < records.len() {
-            let batch = self.fill(&records[done..]);
+            // `nameless` failures are for batches; the one record of such a turn is to blame.
+            let next = if self.singly > 0 { &records[done..=done] } else { &records[done..] };
+            let batch = self.fill(next);
             if batch == 0 {
                 let fault = Fault::new(FaultCode::InputTooLarge, format!("{} allowed", self.input_limit()));
                 settle(done, Settled::Fault(fault)).map_err(RunError::Stopped)?;
@@ -135,23 +145,17 @@ impl Instance {
             };
             let mut settle_here = |index: usize, outcome: Settled<'_>| settle(done + index, outcome);
             let ran = match self.generation.world() {
-                World::Packed => self.run_packed(&mut live, &records[done..done + batch], &mut settle_here).map(Ok),
+                World::Packed => self.run_packed(&mut live, &records[done..done + batch], &mut settle_here),
                 World::Typed => {
                     // Within a call nobody can say which record the guest is at.
-                    let singly = self.singly > 0 || self.generation.follows_the_record();
-                    let batch = if singly { 1 } else { batch };
+                    let batch = if self.generation.follows_the_record() { 1 } else { batch };
                     typed::run(self, &mut live, &records[done..done + batch], &mut settle_here)
                 }
             };
-            match ran.map_err(RunError::Stopped)? {
-                Ok((settled, alive)) => {
-                    done += settled;
-                    self.singly = self.singly.saturating_sub(settled);
-                    self.live = alive.then_some(live);
-                }
-                // Settles nothing, but cannot happen again before all of these are settled.
-                Err(typed::Again) => self.singly = batch,
-            }
+            let turn = ran.map_err(RunError::Stopped)?;
+            done += turn.settled;
+            self.singly = if turn.nameless { batch - turn.settled } else { self.singly.saturating_sub(turn.settled) };
+            self.live = turn.alive.then_some(live);
         }
         Ok(())
     }
@@ -185,39 +189,60 @@ impl Instance {
         records.len().min(BATCH)
     }
 
-    /// One call of `process-packed`, and what it left behind. Returns how many records are settled, at least one, and
-    /// whether the store can be used again.
+    /// One call of `process-packed`, and what it left behind.
     fn run_packed<E>(
         &mut self,
         live: &mut Live,
         records: &[Record<'_>],
         settle: &mut dyn FnMut(usize, Settled<'_>) -> Result<(), E>,
-    ) -> Result<(usize, bool), E> {
+    ) -> Result<Turn, E> {
         let ended = self.call_packed(live, records);
         let returned = matches!(ended, Ended::Returned);
+        // First the guest is asked for room for the batch. Where it dies of that, it has not looked at any record, and the
+        // cell still speaks of the batch before.
+        if let Ended::Failed(fault) = &ended
+            && !live.store.data().entered()
+        {
+            return if records.len() > 1 {
+                Ok(Turn { settled: 0, alive: false, nameless: true })
+            } else {
+                settle(0, Settled::Fault(fault.clone())).map(|()| Turn { settled: 1, alive: false, nameless: false })
+            };
+        }
         let mut harvest = packed::harvest(&live.store, returned);
         let mut settled = 0;
         for outcome in &mut harvest {
-            let judged = outcome.and_then(|(kind, bytes)| frame::judge(kind, bytes, &self.rules));
+            let judged = outcome.and_then(|(kind, bytes)| frame::judge(kind, bytes, &self.rules).map_err(Flaw::Own));
             match judged {
                 Ok(outcome) => settle(settled, outcome)?,
-                Err(fault) => {
+                Err(Flaw::Window(_)) if records.len() > 1 => {
+                    return Ok(Turn { settled, alive: false, nameless: true });
+                }
+                Err(Flaw::Own(fault) | Flaw::Window(fault)) => {
                     settle(settled, Settled::Fault(fault))?;
-                    return Ok((settled + 1, false));
+                    return Ok(Turn { settled: settled + 1, alive: false, nameless: false });
                 }
             }
             settled += 1;
         }
         let blame = match (ended, harvest.lie) {
-            (Ended::Returned, None) => return Ok((settled, true)),
-            (Ended::Failed(fault), _) | (_, Some(fault)) => Some(fault),
+            (Ended::Returned, None) => return Ok(Turn { settled, alive: true, nameless: false }),
+            (Ended::Failed(fault), None) => Some(fault),
             (Ended::Cut, None) => None,
+            // the cell lies, so it names nobody, whatever else went wrong
+            (Ended::Failed(fault), Some(_)) if records.len() == 1 => Some(fault),
+            (_, Some(fault)) => Some(fault),
         };
-        if let Some(fault) = blame.filter(|_| settled < records.len()) {
-            settle(settled, Settled::Fault(fault))?;
-            settled += 1;
+        let Some(fault) = blame.filter(|_| settled < records.len()) else {
+            return Ok(Turn { settled, alive: false, nameless: false });
+        };
+        // A trap, a limit: the guest was at the record that comes next. But where it broke the contract its accounts are in
+        // doubt.
+        if fault.code == FaultCode::Contract && records.len() > 1 {
+            return Ok(Turn { settled, alive: false, nameless: true });
         }
-        Ok((settled, false))
+        settle(settled, Settled::Fault(fault))?;
+        Ok(Turn { settled: settled + 1, alive: false, nameless: false })
     }
 
     fn call_packed(&mut self, live: &mut Live, records: &[Record<'_>]) -> Ended {

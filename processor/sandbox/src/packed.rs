@@ -1,6 +1,6 @@
 //! Owns the host's half of the packed world: the imports of `packed-sink`, the side buffer that a flush fills, and the
 //! walk over outcomes after a call or a trap. Promises that every outcome that the guest counted is seen exactly once and
-//! in order, and that the first one which does not add up names the guilty record. Refuses counts that shrink or exceed
+//! in order, up to the first that does not add up. Refuses counts that shrink or exceed
 //! the batch, flushes without progress, and commits out of turn.
 
 use std::sync::Arc;
@@ -168,6 +168,14 @@ fn add(
     Ok(())
 }
 
+/// What is wrong with an outcome.
+pub(crate) enum Flaw {
+    /// What it says: its record's fault.
+    Own(Fault),
+    /// Where it is, or where the next one would be: the guest's accounts do not add up.
+    Window(Fault),
+}
+
 /// What a batch left behind, ready to be walked.
 pub(crate) struct Harvest<'a> {
     side: &'a [u8],
@@ -177,7 +185,7 @@ pub(crate) struct Harvest<'a> {
     /// How much of the window must be left after the last outcome. Known only after a normal return: after a trap the
     /// byte count may run one outcome ahead.
     left_over: Option<usize>,
-    /// Set when the cell cannot be believed: the fault of the record after the last outcome.
+    /// Set when the cell cannot be believed.
     pub(crate) lie: Option<Fault>,
 }
 
@@ -206,8 +214,8 @@ pub(crate) fn harvest(store: &Store<Host>, returned: bool) -> Harvest<'_> {
 }
 
 impl<'a> Iterator for Harvest<'a> {
-    /// Kind and bytes, or a fault where the next outcome does not add up: then it is the last that is worth asking for.
-    type Item = Result<(u32, &'a [u8]), Fault>;
+    /// Kind and bytes, or a flaw where the next outcome does not add up: then it is the last that is worth asking for.
+    type Item = Result<(u32, &'a [u8]), Flaw>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let from_window = self.in_side == 0;
@@ -218,11 +226,11 @@ impl<'a> Iterator for Harvest<'a> {
         };
         *left -= 1;
         let Some(outcome) = frame::split_outcome(rest) else {
-            return Some(Err(contract("an outcome runs out of the window")));
+            return Some(Err(Flaw::Window(contract("an outcome runs out of the window"))));
         };
         if from_window && self.in_window == 0 && self.left_over.is_some_and(|left_over| left_over != self.window.len())
         {
-            return Some(Err(contract("the window's byte count is not that of its outcomes")));
+            return Some(Err(Flaw::Window(contract("the window's byte count is not that of its outcomes"))));
         }
         Some(Ok(outcome))
     }

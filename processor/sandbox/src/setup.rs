@@ -69,6 +69,7 @@ fn store(generation: &Generation, pace: Pace) -> Result<Store<Host>, PrepareErro
         moment: generation.follows_the_record().then_some(moment),
         wasi,
         table: ResourceTable::with_capacity(0),
+        entries: 0,
     };
     let mut store = Store::new(generation.module().engine().wasmtime(), host);
     store.limiter(|host| &mut host.limiter);

@@ -12,7 +12,7 @@ use wasmtime::component::{ComponentType, Lift, Lower};
 use crate::drive::drive;
 use crate::fault::{Fault, FaultCode};
 use crate::frame::{self, NewOutput};
-use crate::instance::{Instance, Live};
+use crate::instance::{Instance, Live, Turn};
 use crate::record::{Header, Record, Settled};
 use crate::setup::diagnose;
 
@@ -68,17 +68,13 @@ enum Outcome {
     Reject(String),
 }
 
-/// A batch is run again record by record.
-pub(crate) struct Again;
-
-/// Runs a batch. Returns how many records are settled, at least one, and whether the store can be used again; or `Again`
-/// when a batch of several failed and nobody can say which of them did it (the store is dead then).
+/// Runs a batch. Where a batch of several fails nobody can say which of them did it: nothing is settled then.
 pub(crate) fn run<E>(
     instance: &mut Instance,
     live: &mut Live,
     records: &[Record<'_>],
     settle: &mut dyn FnMut(usize, Settled<'_>) -> Result<(), E>,
-) -> Result<Result<(usize, bool), Again>, E> {
+) -> Result<Turn, E> {
     let verdict = call(instance, live, records).and_then(|verdict| match verdict {
         Ok(outcomes) if outcomes.len() != records.len() => {
             Err(contract("`process` returned another number of outcomes than it got messages"))
@@ -86,21 +82,21 @@ pub(crate) fn run<E>(
         verdict => Ok(verdict),
     });
     let verdict = match verdict {
-        Err(_) if records.len() > 1 => return Ok(Err(Again)),
+        Err(_) if records.len() > 1 => return Ok(Turn { settled: 0, alive: false, nameless: true }),
         verdict => verdict,
     };
     let host = live.store.data();
     host.stdio.release(&host.logs);
     match verdict {
-        Ok(Ok(outcomes)) => settle_all(instance, &outcomes, settle).map(Ok),
+        Ok(Ok(outcomes)) => settle_all(instance, &outcomes, settle),
         // the guest says so of every message
         Ok(Err(reason)) => {
             for index in 0..records.len() {
                 settle(index, Settled::Reject(frame::reason(reason.as_bytes())))?;
             }
-            Ok(Ok((records.len(), true)))
+            Ok(Turn { settled: records.len(), alive: true, nameless: false })
         }
-        Err(fault) => settle(0, Settled::Fault(fault)).map(|()| Ok((1, false))),
+        Err(fault) => settle(0, Settled::Fault(fault)).map(|()| Turn { settled: 1, alive: false, nameless: false }),
     }
 }
 
@@ -152,7 +148,7 @@ fn settle_all<E>(
     instance: &Instance,
     outcomes: &[Outcome],
     settle: &mut dyn FnMut(usize, Settled<'_>) -> Result<(), E>,
-) -> Result<(usize, bool), E> {
+) -> Result<Turn, E> {
     let mut frames = Vec::new();
     for (index, outcome) in outcomes.iter().enumerate() {
         let settled = match outcome {
@@ -167,10 +163,13 @@ fn settle_all<E>(
         };
         match settled {
             Ok(settled) => settle(index, settled)?,
-            Err(fault) => return settle(index, Settled::Fault(fault)).map(|()| (index + 1, false)),
+            Err(fault) => {
+                settle(index, Settled::Fault(fault))?;
+                return Ok(Turn { settled: index + 1, alive: false, nameless: false });
+            }
         }
     }
-    Ok((outcomes.len(), true))
+    Ok(Turn { settled: outcomes.len(), alive: true, nameless: false })
 }
 
 fn encode(frames: &mut Vec<u8>, outputs: &[Output], instance: &Instance) -> Result<(), Fault> {

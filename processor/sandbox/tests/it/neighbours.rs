@@ -2,7 +2,7 @@
 
 use pelton_sandbox::{FaultCode, Instance, RunError};
 
-use crate::support::{Out, acts, instance, prepare, record, refusal, run, setting, spec, try_run};
+use crate::support::{Out, acts, instance, limits, prepare, record, refusal, run, setting, spec, try_run};
 
 const WORLDS: [&str; 2] = ["packed", "typed"];
 
@@ -135,6 +135,25 @@ fn an_instance_lives_as_long_as_nothing_fails() {
         acts(&mut instance, &["panic"]);
         assert_eq!(acts(&mut instance, &["seen"])[0].text(), "1", "{world}: a new one");
         assert_eq!(instance.renewals(), 1);
+    }
+}
+
+#[test]
+fn a_batch_for_which_the_guest_has_no_room_is_not_taken_for_the_one_before() {
+    for world in WORLDS {
+        let mut instance = instance(world, limits(|limits| limits.memory = 8 << 20));
+        while instance.memory_bytes() < (8 << 20) - (700 << 10) {
+            assert_eq!(acts(&mut instance, &["hoard 100000"]), [Out::Keep]);
+        }
+        assert_eq!(acts(&mut instance, &["emit old"; 5])[4].text(), "old");
+        assert_eq!(instance.renewals(), 0);
+        // a megabyte in all, each record no more than it may be
+        let values: Vec<String> = (0..5).map(|i| format!("emit {i}{}", "x".repeat(200_000))).collect();
+        let outcomes = acts(&mut instance, &values.iter().map(String::as_str).collect::<Vec<_>>());
+        for (i, outcome) in outcomes.iter().enumerate() {
+            assert!(outcome.text().starts_with(&i.to_string()), "{world} {i}: {}", &outcome.text()[..10]);
+        }
+        assert!(instance.renewals() > 0, "{world}: there was no room");
     }
 }
 
