@@ -149,8 +149,9 @@ fn settings(ceiling: Ceiling) -> Result<Config, EngineError> {
         // of a fiber's stack, which also holds the host functions that the guest calls
         .max_wasm_stack(512 << 10)
         .async_stack_size(2 << 20)
-        // names in a fault's backtrace, whatever the process' environment says
-        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        // A backtrace's names are of the name section. Debug information is the guest's, of any size, and would be read
+        // anew for each frame of each trap: 34 ms for 3 MB of it. Whatever the process' environment says.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(ceiling)));
     Ok(config)
 }
@@ -165,20 +166,26 @@ fn forbids_threads_and_wide_memories(engine: &wasmtime::Engine) -> Result<(), En
     if accepts(&plain) && !accepts(&shared) && !accepts(&wide) { Ok(()) } else { Err(EngineError::Memories) }
 }
 
+/// What a component may consist of.
+const CORE_INSTANCES: u32 = 32;
+/// Each reserves 4 GiB of addresses.
+const MEMORIES: u32 = 2;
+const TABLES: u32 = 16;
+
 fn pool(ceiling: Ceiling) -> PoolingAllocationConfig {
     let instances = ceiling.instances;
     let mut pool = PoolingAllocationConfig::default();
+    // What one component may have, all of them can: none can take its neighbours' share of the pool. A component of
+    // wasm32-wasip2 is 3 to 5 core instances with one memory and up to three tables; one that goes through the preview1
+    // adapter has a second memory.
     pool.total_component_instances(instances)
         .total_stacks(instances)
-        // A component of wasm32-wasip2 is 3 to 5 core instances with one memory and up to three tables; one that goes
-        // through the preview1 adapter has a second memory. The totals are for what is usual, the maxima per component
-        // for what is bearable.
-        .total_core_instances(instances.saturating_mul(5))
-        .total_memories(instances.saturating_mul(2))
-        .total_tables(instances.saturating_mul(4))
-        .max_core_instances_per_component(32)
-        .max_memories_per_component(4)
-        .max_tables_per_component(16)
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES))
+        .total_memories(instances.saturating_mul(MEMORIES))
+        .total_tables(instances.saturating_mul(TABLES))
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
         .max_memory_size(usize::try_from(ceiling.memory).unwrap_or(usize::MAX))
         .table_elements(20_000)
         .max_component_instance_size(1 << 20)

@@ -7,6 +7,7 @@ use std::fmt;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use crate::backtrace;
 use crate::drive::Late;
 
 /// Why a record, or a module, failed. The codes are stable; operators match on them.
@@ -162,12 +163,29 @@ impl std::error::Error for Fault {}
 pub(crate) struct Evidence<'a> {
     /// The limiter refused memory during this call.
     pub(crate) memory_refused: bool,
-    /// The end of what the guest wrote to stderr during this call.
-    pub(crate) stderr: &'a str,
+    /// What the guest wrote to stderr during this call.
+    pub(crate) stderr: &'a Stderr,
+}
+
+/// What is kept of a guest's stderr.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Stderr {
+    /// Its end.
+    pub(crate) tail: String,
+    /// A line of it told of a panic, or of an allocation that failed: how Rust's library says so.
+    pub(crate) panicked: bool,
+    pub(crate) out_of_memory: bool,
+}
+
+impl Stderr {
+    /// Takes note of a line.
+    pub(crate) fn note(&mut self, line: &str) {
+        self.panicked |= line.contains("panicked at ");
+        self.out_of_memory |= line.contains("memory allocation of ");
+    }
 }
 
 const DETAIL_BYTES: usize = 2048;
-const BACKTRACE_BYTES: usize = 4096;
 
 /// The fault that an error of wasmtime stands for.
 pub(crate) fn classify(error: &wasmtime::Error, evidence: &Evidence<'_>) -> Fault {
@@ -180,22 +198,25 @@ pub(crate) fn classify(error: &wasmtime::Error, evidence: &Evidence<'_>) -> Faul
         (None, Some(trap)) => of_trap(*trap, evidence),
         (None, None) => of_host_error(error, evidence),
     };
-    fault.backtrace =
-        error.downcast_ref::<WasmBacktrace>().map(|trace| head(&trace.to_string(), BACKTRACE_BYTES).into());
+    if let Some(trace) = error.downcast_ref::<WasmBacktrace>() {
+        if is_stack_overflow(error, trace) {
+            fault = Fault::new(FaultCode::StackOverflow, "the stack in linear memory is used up");
+        }
+        fault.backtrace = Some(backtrace::render(trace));
+    }
     fault
 }
 
 fn of_trap(trap: Trap, evidence: &Evidence<'_>) -> Fault {
-    let text = tail(evidence.stderr.trim_end(), DETAIL_BYTES);
+    let Stderr { tail: text, panicked, out_of_memory } = evidence.stderr;
+    let text = tail(text.trim_end(), DETAIL_BYTES);
     match trap {
         Trap::OutOfFuel => Fault::new(FaultCode::OutOfFuel, trap.to_string()),
         Trap::StackOverflow => Fault::new(FaultCode::StackOverflow, trap.to_string()),
         // `unreachable` is how guests abort: after a panic, or when an allocation failed. Rust says which on stderr; a
         // guest that says nothing is judged by whether memory was refused.
-        Trap::UnreachableCodeReached if text.contains("memory allocation of ") => {
-            Fault::new(FaultCode::OutOfMemory, text)
-        }
-        Trap::UnreachableCodeReached if text.contains("panicked at ") => Fault::new(FaultCode::Panic, text),
+        Trap::UnreachableCodeReached if *out_of_memory => Fault::new(FaultCode::OutOfMemory, text),
+        Trap::UnreachableCodeReached if *panicked => Fault::new(FaultCode::Panic, text),
         Trap::UnreachableCodeReached if evidence.memory_refused => Fault::new(FaultCode::OutOfMemory, text),
         _ if text.is_empty() => Fault::new(FaultCode::Trap, trap.to_string()),
         _ => Fault::new(FaultCode::Trap, format!("{trap}; {text}")),
@@ -204,7 +225,8 @@ fn of_trap(trap: Trap, evidence: &Evidence<'_>) -> Fault {
 
 /// Errors of wasmtime that are not traps: refused instantiations, values that cannot be lifted, WASI's own.
 fn of_host_error(error: &wasmtime::Error, evidence: &Evidence<'_>) -> Fault {
-    let text = format!("{error:#}");
+    // not the whole chain: it would hold the backtrace, whose names are the guest's and of any length
+    let text = error.root_cause().to_string();
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
         Fault::new(FaultCode::Instances, text)
     } else if evidence.memory_refused {
@@ -212,6 +234,23 @@ fn of_host_error(error: &wasmtime::Error, evidence: &Evidence<'_>) -> Fault {
     } else {
         Fault::new(FaultCode::Contract, head(&text, DETAIL_BYTES))
     }
+}
+
+/// Compilers keep arrays and whatever has an address on a stack of their own, at the start of linear memory and growing down;
+/// when it is used up the guest reaches below zero. What tells that from a wild pointer: the calls that led there repeat a
+/// few functions, and the address is just below zero, where it is known (instructions that fill or copy only say that
+/// theirs is bad).
+fn is_stack_overflow(error: &wasmtime::Error, trace: &WasmBacktrace) -> bool {
+    const BELOW_ZERO: u64 = 16 << 20;
+    let Some(Trap::MemoryOutOfBounds) = error.downcast_ref::<Trap>() else { return false };
+    // wasmtime says it only so; where it should say it otherwise, this is a plain trap
+    let place = error.chain().skip(1).find_map(|cause| {
+        let text = cause.to_string();
+        let digits = text.strip_prefix("memory fault at wasm address 0x")?.split(' ').next()?;
+        u64::from_str_radix(digits, 16).ok()
+    });
+    let below = place.is_none_or(|place| ((1 << 32) - BELOW_ZERO..=u64::from(u32::MAX)).contains(&place));
+    below && backtrace::repeats(trace)
 }
 
 impl From<Late> for Fault {
@@ -237,7 +276,11 @@ fn tail(text: &str, bytes: usize) -> &str {
 mod tests {
     use super::*;
 
-    const QUIET: Evidence<'static> = Evidence { memory_refused: false, stderr: "" };
+    fn said(lines: &str) -> Stderr {
+        let mut stderr = Stderr { tail: lines.into(), ..Stderr::default() };
+        lines.lines().for_each(|line| stderr.note(line));
+        stderr
+    }
 
     #[test]
     fn codes_are_unique_and_explained() {
@@ -253,7 +296,8 @@ mod tests {
     #[test]
     fn out_of_memory_is_told_from_a_panic() {
         let unreachable = || wasmtime::Error::from(Trap::UnreachableCodeReached);
-        let code = |memory_refused, stderr| classify(&unreachable(), &Evidence { memory_refused, stderr }).code;
+        let code =
+            |memory_refused, lines| classify(&unreachable(), &Evidence { memory_refused, stderr: &said(lines) }).code;
         assert_eq!(code(true, "memory allocation of 99 bytes failed\n"), FaultCode::OutOfMemory);
         assert_eq!(code(true, ""), FaultCode::OutOfMemory);
         assert_eq!(code(true, "thread 'main' panicked at src/lib.rs:1:1:\nno\n"), FaultCode::Panic);
@@ -265,7 +309,7 @@ mod tests {
     fn faults_of_our_own_imports_pass_through_context() {
         let fault = Fault::new(FaultCode::OutputTooLarge, "x");
         let error = wasmtime::Error::from(fault.clone()).context("while calling packed-sink");
-        assert_eq!(classify(&error, &QUIET), fault);
+        assert_eq!(classify(&error, &Evidence { memory_refused: false, stderr: &said("") }), fault);
     }
 
     #[test]

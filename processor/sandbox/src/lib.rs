@@ -3,11 +3,12 @@
 //!
 //! `engine`, `cache`, `module`, `digest`, `signature` load; `grants`, `wasi`, `moment`, `logs`, `limits`, `hostcalls` say what a guest may do; `generation`,
 //! `setup`, `host` make it ready; `instance` runs batches through `packed` or `typed`, watched by `drive` and `window`;
-//! `frame` checks what comes back, `fault` names what went wrong, `record` is what callers see. `inspect` looks at a module without running it.
+//! `frame` checks what comes back, `fault` names what went wrong and `backtrace` where, `record` is what callers see. `inspect` looks at a module without running it.
 //!
 //! Promises: a guest reaches nothing that was not granted and takes no more than its limits (I8); every record gets
 //! exactly one outcome (I1); no guest text is logged unless asked for (I10); nothing a guest does panics here (I11).
 
+mod backtrace;
 mod cache;
 mod digest;
 mod drive;

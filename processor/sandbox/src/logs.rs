@@ -12,9 +12,10 @@ use std::time::Instant;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker, WasmStr};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::drive;
+use crate::fault::Stderr;
 use crate::host::Host;
 
 const LOG: &str = "pelton:transform/log@0.1.0";
@@ -151,6 +152,10 @@ pub(crate) struct Stdio(Mutex<Spoken>);
 struct Spoken {
     lines: [Vec<u8>; 2],
     tail: VecDeque<u8>,
+    /// What the lines of stderr told in this call; without the tail.
+    told: Stderr,
+    /// How much of stderr's line under way is of earlier calls.
+    earlier: usize,
     /// `Some` while lines are held.
     held: Option<Vec<(Level, String)>>,
     held_bytes: usize,
@@ -165,14 +170,21 @@ enum Stream {
 impl Stdio {
     /// A new call begins: what was on stderr before does not explain how it ends.
     pub(crate) fn forget(&self) {
-        lock(&self.0).tail.clear();
+        let mut spoken = lock(&self.0);
+        spoken.tail.clear();
+        spoken.told = Stderr::default();
+        spoken.earlier = spoken.lines[Stream::Err as usize].len();
     }
 
-    /// The end of stderr since `forget`.
-    pub(crate) fn stderr(&self) -> String {
+    /// What is kept of stderr since `forget`.
+    pub(crate) fn stderr(&self) -> Stderr {
         let spoken = lock(&self.0);
         let (a, b) = spoken.tail.as_slices();
-        String::from_utf8_lossy(&[a, b].concat()).into_owned()
+        let tail = String::from_utf8_lossy(&[a, b].concat()).into_owned();
+        let mut stderr = Stderr { tail, ..spoken.told.clone() };
+        // the line under way, too
+        stderr.note(&String::from_utf8_lossy(&spoken.lines[Stream::Err as usize][spoken.earlier..]));
+        stderr
     }
 
     /// From now on lines wait for `release`: a typed batch may have to run again.
@@ -225,7 +237,12 @@ impl Stdio {
                 if !piece.ends_with(b"\n") {
                     continue;
                 }
-                std::mem::take(line)
+                let line = std::mem::take(line);
+                if matches!(stream, Stream::Err) {
+                    let earlier = std::mem::take(&mut spoken.earlier);
+                    spoken.told.note(&String::from_utf8_lossy(&line[earlier..]));
+                }
+                line
             };
             let level = match stream {
                 Stream::Out => Level::Info,
@@ -278,6 +295,9 @@ impl Pollable for GuestStream {
 #[wasmtime_wasi::async_trait]
 impl OutputStream for GuestStream {
     fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
+        if bytes.len() > PERMIT {
+            return Err(StreamError::trap("a write of more than `check-write` permits"));
+        }
         drive::charge(FUEL_PER_BYTE * bytes.len() as u64);
         self.stdio.write(&self.logs, self.stream, &bytes);
         Ok(())
@@ -343,7 +363,7 @@ mod tests {
             stdio.write(&logs, Stream::Err, &[b'x'; 4096]);
         }
         assert_eq!(lock(&stdio.0).lines[1].len(), LINE_BYTES);
-        assert_eq!(stdio.stderr().len(), TAIL_BYTES);
+        assert_eq!(stdio.stderr().tail.len(), TAIL_BYTES);
         stdio.write(&logs, Stream::Err, b"\n");
         assert_eq!(logs.counts().written, 1);
     }
@@ -362,7 +382,26 @@ mod tests {
         stdio.write(&logs, Stream::Err, b"old\n");
         stdio.forget();
         stdio.write(&logs, Stream::Err, b"new\n");
-        assert_eq!(stdio.stderr(), "new\n");
+        assert_eq!(stdio.stderr().tail, "new\n");
+    }
+
+    #[test]
+    fn a_panic_is_known_however_much_is_said_after_it() {
+        let (stdio, logs) = (Stdio::default(), Logs::new("t", 1, false, 1000));
+        for piece in ["thread 'main' pan", "icked at a.rs:1:1:\n", &"x".repeat(10_000)] {
+            stdio.write(&logs, Stream::Err, piece.as_bytes());
+        }
+        let stderr = stdio.stderr();
+        assert!(stderr.panicked && !stderr.out_of_memory && !stderr.tail.contains("panicked"), "{stderr:?}");
+        stdio.forget();
+        assert!(!stdio.stderr().panicked, "another call");
+    }
+
+    #[test]
+    fn a_write_of_more_than_is_permitted_traps() {
+        let mut stream = GuestStream::stdout(&Arc::default(), &Arc::new(Logs::new("t", 1, false, 1000)));
+        assert!(stream.write(bytes::Bytes::from(vec![b'x'; PERMIT])).is_ok());
+        assert!(matches!(stream.write(bytes::Bytes::from(vec![b'x'; PERMIT + 1])), Err(StreamError::Trap(_))));
     }
 
     #[test]

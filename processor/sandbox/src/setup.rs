@@ -22,8 +22,9 @@ use crate::wasi;
 
 /// What a guest may hand to one host call, in bytes that the host would allocate or look at: the largest window fits.
 const HOSTCALL_BYTES: usize = 24 << 20;
-/// Handles of WASI resources that one instance may hold.
-const HANDLES: usize = 1_000;
+/// Handles of WASI resources that one instance may hold. A stream of a granted file holds up to 64 KiB of the host's memory,
+/// which is nobody's limit: 8 MiB for all of them.
+const HANDLES: usize = 128;
 
 #[derive(ComponentType, Lower)]
 #[component(record)]

@@ -55,6 +55,9 @@ pub fn act(value: Option<&[u8]>) -> Act {
             Act::Keep
         }
         "recurse" => Act::Emit(vec![recurse(black_box(u64::MAX)).to_le_bytes().to_vec()]),
+        // one function, and two by turns
+        "recurse-large" => Act::Emit(vec![recurse_large(black_box(u64::MAX)).to_le_bytes().to_vec()]),
+        "recurse-two" => Act::Emit(vec![ping(black_box(u64::MAX)).to_le_bytes().to_vec()]),
         "spin" => {
             spin(number());
             Act::Keep
@@ -195,4 +198,23 @@ fn spin(n: u64) {
 #[inline(never)]
 fn recurse(n: u64) -> u64 {
     if n == 0 { 0 } else { recurse(n - 1).wrapping_mul(3) ^ n }
+}
+
+/// Deep in the stack that the compiler keeps in linear memory.
+#[inline(never)]
+fn recurse_large(n: u64) -> u64 {
+    let block = black_box([n; 1000]);
+    if n == 0 { 0 } else { recurse_large(n - 1) ^ block[n as usize % 1000] }
+}
+
+#[inline(never)]
+fn ping(n: u64) -> u64 {
+    let block = black_box([n; 500]);
+    if n == 0 { 0 } else { pong(n - 1) ^ block[n as usize % 500] }
+}
+
+#[inline(never)]
+fn pong(n: u64) -> u64 {
+    let block = black_box([n; 700]);
+    if n == 0 { 0 } else { ping(n - 1).wrapping_add(block[n as usize % 700]) }
 }
