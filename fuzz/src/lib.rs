@@ -96,7 +96,13 @@ fn engine() -> &'static Engine {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
         let runtime = runtime.unwrap_or_else(|error| panic!("no runtime: {error}"));
         let ceiling = Ceiling { instances: 8, ..Ceiling::default() };
-        let config = EngineConfig { cache_dir: None, cache_bytes: 0, ceiling, runtime: runtime.handle().clone() };
+        let config = EngineConfig {
+            cache_dir: None,
+            cache_bytes: 0,
+            ceiling,
+            workshop: None,
+            runtime: runtime.handle().clone(),
+        };
         let engine = Engine::new(config).unwrap_or_else(|error| panic!("no engine: {error}"));
         (runtime, engine)
     });

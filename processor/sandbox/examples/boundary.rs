@@ -31,6 +31,7 @@ fn main() -> Result<(), Failure> {
         cache_dir: None,
         cache_bytes: 0,
         ceiling: Ceiling::default(),
+        workshop: None,
         runtime: runtime.handle().clone(),
     })?;
     let module = engine.load(&transforms.join("target/wasm32-wasip2/release/identity.wasm"), None)?;

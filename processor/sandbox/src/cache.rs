@@ -79,11 +79,10 @@ impl Cache {
         if !same(tag, &self.tag(digest, code)) {
             return self.distrusted(&path, "its seal is broken");
         }
-        // SAFETY: `deserialize` demands bytes that `serialize` of a compatible engine made. The seal is a hash keyed with
-        // a secret that only this user can read, over the module's digest, the engine's compatibility hash and the
-        // bytes: nobody else can have made it. The bytes are those that were verified, held in memory, not a file that
-        // could change.
-        match unsafe { Component::deserialize(engine, code) } {
+        // The seal is a hash keyed with a secret that only this user can read, over the module's digest, the engine's
+        // compatibility hash and the bytes: nobody else can have made it. The bytes are those that were verified, held in
+        // memory, not a file that could change.
+        match revive(engine, code) {
             Ok(component) => {
                 // It was used: others go first.
                 if let Ok(file) = fs::File::open(&path) {
@@ -154,6 +153,14 @@ impl Cache {
         tracing::warn!(path = %path.display(), why, "a cached module is not used and will be replaced");
         None
     }
+}
+
+/// What was compiled elsewhere: by an earlier process of this installation (`Cache::get`, which has looked at the seal) or
+/// by our own child (`apart`, over a pipe that only the two hold). No other caller.
+pub(crate) fn revive(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: `deserialize` demands bytes that a wasmtime of this version made; it finds out by itself whether its
+    // settings were ours. Both callers vouch for where the bytes come from, as said above.
+    unsafe { Component::deserialize(engine, code) }
 }
 
 /// The directory exists, is ours, and nobody else can write to it.

@@ -10,6 +10,7 @@ use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy, WasmBacktraceDetails,
 };
 
+use crate::apart::Workshop;
 use crate::cache::Cache;
 use crate::module::{Demand, LoadError, Module};
 
@@ -22,6 +23,8 @@ pub struct EngineConfig {
     pub cache_bytes: u64,
     /// What all transforms together can get.
     pub ceiling: Ceiling,
+    /// Where modules are compiled; in this process by default, which a hostile module can then make as large as it likes.
+    pub workshop: Option<Workshop>,
     /// The runtime whose timers and blocking threads WASI uses; it must have its time driver enabled, and run on
     /// threads of its own.
     pub runtime: tokio::runtime::Handle,
@@ -71,18 +74,19 @@ struct Inner {
     wasmtime: wasmtime::Engine,
     cache: Option<Cache>,
     ceiling: Ceiling,
+    workshop: Option<Workshop>,
     runtime: tokio::runtime::Handle,
 }
 
 impl Engine {
     /// Makes the engine and reserves its pool. A cache directory that cannot be trusted is not used, with a warning.
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
-        let EngineConfig { cache_dir, cache_bytes, ceiling, runtime } = config;
+        let EngineConfig { cache_dir, cache_bytes, ceiling, workshop, runtime } = config;
         let wasmtime = wasmtime::Engine::new(&settings(ceiling)?)
             .map_err(|source| EngineError::Wasmtime { ceiling, source: source.into() })?;
         forbids_threads_and_wide_memories(&wasmtime)?;
         let cache = cache_dir.and_then(|dir| Cache::open(&dir, cache_bytes, &wasmtime));
-        Ok(Self(Arc::new(Inner { wasmtime, cache, ceiling, runtime })))
+        Ok(Self(Arc::new(Inner { wasmtime, cache, ceiling, workshop, runtime })))
     }
 
     /// Reads, checks and compiles a module; slow (0.1 to 10 s) unless cached, so not for a worker thread.
@@ -112,6 +116,10 @@ impl Engine {
         self.0.ceiling
     }
 
+    pub(crate) fn workshop(&self) -> Option<&Workshop> {
+        self.0.workshop.as_ref()
+    }
+
     pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
         &self.0.runtime
     }
@@ -123,7 +131,7 @@ impl fmt::Debug for Engine {
     }
 }
 
-fn settings(ceiling: Ceiling) -> Result<Config, EngineError> {
+pub(crate) fn settings(ceiling: Ceiling) -> Result<Config, EngineError> {
     if ceiling.instances == 0 || !(64 << 10..=4 << 30).contains(&ceiling.memory) {
         return Err(EngineError::Ceiling(ceiling));
     }

@@ -1,13 +1,14 @@
 //! Wasmtime narrowed to what Pelton needs: an [`Engine`] loads a [`Module`], a [`Generation`] is a module made ready for
 //! one transform, an [`Instance`] runs records through it. The order of the files is the way of the data:
 //!
-//! `engine`, `cache`, `module`, `digest`, `signature` load; `grants`, `wasi`, `moment`, `logs`, `limits`, `hostcalls` say what a guest may do; `generation`,
+//! `engine`, `cache`, `apart`, `module`, `digest`, `signature` load; `grants`, `wasi`, `moment`, `logs`, `limits`, `hostcalls` say what a guest may do; `generation`,
 //! `setup`, `host` make it ready; `instance` runs batches through `packed` or `typed`, watched by `drive` and `window`;
 //! `frame` checks what comes back, `fault` names what went wrong and `backtrace` where, `record` is what callers see. `inspect` looks at a module without running it.
 //!
 //! Promises: a guest reaches nothing that was not granted and takes no more than its limits (I8); every record gets
 //! exactly one outcome (I1); no guest text is logged unless asked for (I10); nothing a guest does panics here (I11).
 
+mod apart;
 mod backtrace;
 mod cache;
 mod digest;
@@ -35,6 +36,7 @@ mod typed;
 mod wasi;
 mod window;
 
+pub use apart::{Workshop, work};
 pub use digest::{Digest, DigestError};
 pub use engine::{Ceiling, Engine, EngineConfig, EngineError};
 pub use fault::{Fault, FaultCode};

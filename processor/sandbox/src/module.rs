@@ -5,11 +5,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::Arc;
 
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
+use crate::cache;
 use crate::digest::Digest;
 use crate::engine::Engine;
 use crate::signature::{SignatureError, Signed};
@@ -81,6 +83,22 @@ pub enum LoadError {
     /// It does not validate or compile.
     #[error("the module does not compile")]
     Compile(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Compiling it took more than a module may take.
+    #[error(
+        "the module is too complex: it cannot be compiled within {memory} MiB of memory and {seconds} s of CPU time \
+         (the compiler ended with {status})"
+    )]
+    TooComplex {
+        /// `Workshop::memory`, in MiB.
+        memory: u64,
+        /// `Workshop::time`.
+        seconds: u64,
+        /// How the compiler's process ended.
+        status: ExitStatus,
+    },
+    /// There is no compiler.
+    #[error("the process that compiles modules cannot be started")]
+    Workshop(#[source] std::io::Error),
     /// It exports neither `process` nor `process-packed`.
     #[error(
         "the module exports neither world of pelton:transform: it needs `process` (world transform) or `process-packed` \
@@ -127,8 +145,11 @@ impl Module {
             Some(component) => component,
             None => {
                 // `from_binary`: text is not a module, and wasmtime's `new` would accept it
-                let component = Component::from_binary(engine.wasmtime(), bytes)
-                    .map_err(|error| LoadError::Compile(error.into()))?;
+                let component = match engine.workshop() {
+                    Some(workshop) => cache::revive(engine.wasmtime(), &workshop.compile(engine.ceiling(), bytes)?),
+                    None => Component::from_binary(engine.wasmtime(), bytes),
+                };
+                let component = component.map_err(|error| LoadError::Compile(error.into()))?;
                 if let Some(cache) = engine.cache() {
                     cache.put(&digest, &component);
                 }

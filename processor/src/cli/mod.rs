@@ -25,7 +25,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 pub use exit::Exit;
 
 use crate::config::{self, ConfigErrors, Loaded, Paint, Sources};
-use crate::control::{Genuine, Parts};
+use crate::control::{COMPILE_MODULE, Genuine, Parts};
 
 /// Exactly-once stream processor for Kafka with sandboxed WebAssembly transforms.
 #[derive(Debug, Parser)]
@@ -93,6 +93,9 @@ enum Command {
     /// See dead letters, or send them through again.
     #[command(subcommand)]
     Dlq(dlq::Command),
+    /// Compile a module from stdin to stdout: for Pelton itself.
+    #[command(name = COMPILE_MODULE, hide = true)]
+    CompileModule,
 }
 
 /// How logs look.
@@ -147,6 +150,8 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: &impl Par
         Some(Command::Verify(arguments)) => sign::verify(&arguments),
         Some(Command::Offsets(command)) => offsets::offsets(&global, &command),
         Some(Command::Dlq(command)) => dlq::dlq(&global, &command),
+        Some(Command::CompileModule) if pelton_sandbox::work() => Exit::Ok,
+        Some(Command::CompileModule) => Exit::Failed,
     }
 }
 

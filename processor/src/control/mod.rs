@@ -5,5 +5,5 @@ pub mod prepare;
 mod reload;
 pub mod supervisor;
 
-pub use prepare::check_environment;
+pub use prepare::{COMPILE_MODULE, check_environment, workshop};
 pub use supervisor::{Ended, Genuine, Parts, run};

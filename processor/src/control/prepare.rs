@@ -3,7 +3,7 @@
 
 use crate::config::{
     Clock, Code, Config, ConfigError, ConfigErrors, Guarantee, Latency, Loaded, Millis, OverBudget, Randomness,
-    Require, Start, Then, Transform,
+    Require, Sandbox, Start, Then, Transform,
 };
 use crate::dataplane::breaker::{self, Allowance, Breakers, Budget};
 use crate::dataplane::kafka::{Identity, Membership};
@@ -12,6 +12,7 @@ use crate::dataplane::wanted::Wanted;
 use pelton_kafka::{ClientError, Cluster, Properties, TopicInfo};
 use pelton_sandbox::{
     Ceiling, Demand, Digest, Engine, EngineConfig, Generation, Limits, LoadError, Module, PublicKey, Signed, Spec,
+    Workshop,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -275,6 +276,7 @@ fn engine(config: &Config, runtime: &tokio::runtime::Handle, problems: &mut Prob
         cache_dir,
         cache_bytes: config.sandbox.cache_size.get(),
         ceiling,
+        workshop: Some(workshop(&config.sandbox)),
         runtime: runtime.clone(),
     }) {
         Ok(engine) => Some(engine),
@@ -289,6 +291,20 @@ fn engine(config: &Config, runtime: &tokio::runtime::Handle, problems: &mut Prob
         }
     }
 }
+
+/// Modules are compiled by this very program, started again with a word that only it knows.
+pub fn workshop(sandbox: &Sandbox) -> Workshop {
+    Workshop {
+        // also when its file was replaced meanwhile
+        program: "/proc/self/exe".into(),
+        arguments: vec![COMPILE_MODULE.into()],
+        memory: sandbox.compile_memory.get(),
+        time: sandbox.compile_time.duration(),
+    }
+}
+
+/// The hidden command that compiles a module from stdin to stdout.
+pub const COMPILE_MODULE: &str = "compile-module";
 
 /// Worker threads, before they are bounded by the partitions there are.
 pub fn workers(config: &Config) -> usize {

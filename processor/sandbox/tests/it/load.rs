@@ -1,8 +1,10 @@
 //! What is refused before anything runs.
 
+use std::time::Duration;
+
 use pelton_sandbox::{
     Ceiling, Demand, Digest, Engine, EngineConfig, EngineError, Generation, Inspection, LoadError, PrepareError,
-    PrivateKey, Signed, World,
+    PrivateKey, Signed, Workshop, World,
 };
 
 use crate::support::{config, engine, guest_path, spec};
@@ -35,6 +37,23 @@ fn what_is_not_a_component_is_named_for_what_it_is() {
 fn a_file_that_is_not_there_is_named() {
     let error = engine().load("/no/such/module.wasm".as_ref(), None).unwrap_err();
     assert!(error.to_string().contains("/no/such/module.wasm"), "{error}");
+}
+
+#[test]
+fn a_compiler_that_is_not_there_or_fails_is_an_error() {
+    let bytes = std::fs::read(guest_path("packed")).unwrap();
+    let load = |program: &str| {
+        let workshop =
+            Workshop { program: program.into(), arguments: Vec::new(), memory: 1 << 30, time: Duration::from_secs(60) };
+        Engine::new(EngineConfig { workshop: Some(workshop), ..config() })
+            .unwrap()
+            .load_bytes(&bytes, None)
+            .unwrap_err()
+    };
+    assert!(matches!(load("/no/such/compiler"), LoadError::Workshop(_)));
+    for program in ["/bin/false", "/bin/true"] {
+        assert!(matches!(load(program), LoadError::TooComplex { memory: 1024, seconds: 60, .. }), "{program}");
+    }
 }
 
 #[test]

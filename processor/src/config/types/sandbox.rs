@@ -23,6 +23,15 @@ pub struct Sandbox {
     #[schemars(extend("x-minimum" = "1MiB", "x-maximum" = "1024GiB"))]
     pub cache_size: Bytes,
 
+    /// Memory that compiling one module may take. It is done in a process of its own, with this limit: a small file can
+    /// unfold to any size. A container must have room for it besides what the records need.
+    #[schemars(extend("x-minimum" = "128MiB", "x-maximum" = "64GiB"))]
+    pub compile_memory: Bytes,
+
+    /// CPU time that compiling one module may take.
+    #[schemars(extend("x-minimum" = "1s", "x-maximum" = "60m"))]
+    pub compile_time: Millis,
+
     /// The most that any transform's `limits` may be. A transform that asks for more is refused.
     pub ceiling: Ceiling,
 }
@@ -79,6 +88,8 @@ impl Default for Sandbox {
             require: Require::default(),
             keys: Vec::new(),
             cache_size: Bytes::mib(1024),
+            compile_memory: Bytes::mib(2048),
+            compile_time: Millis::from_secs(60),
             ceiling: Ceiling::default(),
         }
     }
