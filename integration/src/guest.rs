@@ -23,6 +23,15 @@ pub fn test_module(name: &str) -> PathBuf {
     artifact(BUILT.get_or_init(|| build(&crate::root().join("integration/guests"))), name)
 }
 
+/// The module of a guest under `integration/hostile/`, which attacks.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn hostile_module(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    artifact(BUILT.get_or_init(|| build(&crate::root().join("integration/hostile"))), name)
+}
+
 fn build(workspace: &Path) -> PathBuf {
     let target = workspace.join("target");
     let status = Command::new("cargo")

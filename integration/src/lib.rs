@@ -6,6 +6,7 @@
 pub mod broker;
 pub mod cluster;
 pub mod guest;
+pub mod hostile;
 pub mod kafka;
 pub mod process;
 pub mod proxy;

@@ -1,0 +1,5 @@
+;; Returns one outcome too many.
+;; @main
+(func $attack)
+(func $lie (param $area i32) (param $out i32) (param $count i32)
+  (i32.store offset=8 (local.get $area) (i32.add (local.get $count) (i32.const 1))))

@@ -1,0 +1,3 @@
+;; A second memory, larger than the transform may have, from the start.
+;; @main
+(memory $second 500)

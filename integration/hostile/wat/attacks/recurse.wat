@@ -1,0 +1,3 @@
+;; Calls itself for ever.
+;; @main
+(func $attack (call $attack))

@@ -1,0 +1,4 @@
+;; Traps while it is instantiated.
+;; @main
+(func $trap unreachable)
+(start $trap)

@@ -1,0 +1,75 @@
+//! What an attack costs the host: CPU time of the whole process and of the compilers that it started, and resident memory
+//! of the process, at its peak and afterwards. Only meaningful while nothing else runs in the process: hold [`alone`].
+
+use std::fs;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Tests of one process run side by side; these must not.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What was spent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// By all threads, and by child processes that have ended.
+    pub cpu: Duration,
+    /// How far resident memory rose above where it began, in bytes.
+    pub peak: u64,
+}
+
+/// Runs `act` and says what it cost.
+pub fn cost<R>(act: impl FnOnce() -> R) -> (R, Cost) {
+    trim();
+    // From here on `VmHWM` is the peak of what follows.
+    let reset = fs::write("/proc/self/clear_refs", "5");
+    let (before, start) = (status("VmRSS:"), cpu());
+    let result = act();
+    let cpu = cpu().saturating_sub(start);
+    let peak = if reset.is_ok() { status("VmHWM:") } else { status("VmRSS:") };
+    (result, Cost { cpu, peak: peak.saturating_sub(before) })
+}
+
+/// Memory that the process has now, in bytes, without what the allocator keeps in reserve.
+pub fn resident() -> u64 {
+    trim();
+    status("VmRSS:")
+}
+
+/// Gives free memory back to the system: what stays is in use, and what comes is new.
+#[allow(unsafe_code, reason = "a function of the C library")]
+fn trim() {
+    // SAFETY: it takes a number, looks at free blocks only, and may be called at any time from any thread.
+    unsafe { libc::malloc_trim(0) };
+}
+
+fn cpu() -> Duration {
+    let now = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0)) + children()
+}
+
+/// Of children that were waited for, in steps of 10 ms.
+fn children() -> Duration {
+    let text = fs::read_to_string("/proc/self/stat").expect("/proc is there");
+    // after the name, which is in parentheses: state is field 3, cutime and cstime are 16 and 17
+    let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks: u64 = fields.split_whitespace().skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// A line of kibibytes in `/proc/self/status`.
+fn status(name: &str) -> u64 {
+    let text = fs::read_to_string("/proc/self/status").expect("/proc is there");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("Linux says so");
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
+}
+
+/// The one in the middle.
+pub fn median<T: Ord + Copy>(values: &mut [T]) -> T {
+    values.sort_unstable();
+    values[values.len() / 2]
+}
