@@ -98,7 +98,7 @@ fn a_module_that_takes_another_s_place_is_noticed() {
 
 #[test]
 fn what_is_wrong_or_cannot_change_is_told_and_changes_nothing() {
-    let scene = Scene::new("noreload", &[("in", 1), ("out", 1), ("other", 1)]);
+    let scene = Scene::new("noreload", &[("in", 1), ("out", 1)]);
     let good = scene.config("", &[MARKER]);
     let mut pelton = Pelton::start(&good, "a");
     says(&pelton, "running");
@@ -110,8 +110,9 @@ fn what_is_wrong_or_cannot_change_is_told_and_changes_nothing() {
     refused(&good.replace("workers: 1", "workers: many"), "`workers` cannot be `many`");
     refused(&good.replace("workers: 1", "workers: 2"), "keys=\"workers\"");
     refused(&good.replace("mark: a", "mark: a, fail: true"), "told to fail");
-    let other = good.replace(&scene.topic("out"), &scene.topic("other"));
-    refused(&other, "keys=\"transforms.marker.output\"");
+    let other = good.replace(&scene.topic("out"), &scene.topic("missing"));
+    refused(&other, "missing` does not exist");
+    refused(&good.replace("application: ", "application: x"), "keys=\"application\"");
     scene.produce("in", &numbered(0, 100));
     let mut out = scene.reader("out");
     assert!(out.read(100, LONG).iter().all(|r| r.header("mark").as_deref() == Some("a")));
@@ -126,4 +127,54 @@ fn what_is_wrong_or_cannot_change_is_told_and_changes_nothing() {
     });
     assert_each_once_in_order(out.read(200, LONG), 200);
     assert_eq!(pelton.stop(), Some(0));
+}
+
+#[test]
+fn transforms_and_topics_come_and_go_while_records_flow() {
+    let topics = ["in", "more", "out", "other", "copies"].map(|topic| (topic, 2));
+    let scene = Scene::new("topology", &topics);
+    let copies = Step { name: "copies", input: "more", output: "copies", ..IDENTITY };
+    let one = scene.config("", &[IDENTITY]);
+    let two = scene.config("", &[copies, IDENTITY]);
+    let mut pelton = Pelton::start(&one, "a");
+    let (mut out, mut other, mut copied) = (scene.reader("out"), scene.reader("other"), scene.reader("copies"));
+    let mut sent = 0;
+    let mut send = |topic: &str, count: usize| {
+        scene.produce(topic, &numbered(sent, sent + count));
+        sent += count;
+        sent
+    };
+    let reconfigure = |config: &str, times: usize| {
+        pelton.reconfigure(config);
+        pelton.signal(libc::SIGHUP);
+        eventually("it is taken up", LONG, || (pelton.log().matches("reloaded").count() == times).then_some(()));
+    };
+    scene.produce("more", &numbered(0, 100));
+    send("in", 1000);
+    // A transform comes, with a topic to read and one to write.
+    reconfigure(&two, 1);
+    send("in", 1000);
+    assert_each_once_in_order(copied.read(100, LONG), 100);
+    // It goes: its topic is not read any more.
+    reconfigure(&one, 2);
+    let sent_so_far = send("in", 1000);
+    assert_each_once_in_order(out.read(sent_so_far, LONG), sent_so_far);
+    scene.produce("more", &numbered(100, 200));
+    // It comes back and goes on where it was; the other one writes elsewhere now.
+    reconfigure(&two.replace(&scene.topic("out"), &scene.topic("other")), 3);
+    scene.produce("in", &numbered(0, 500));
+    scene.produce("more", &numbered(200, 300));
+    assert_each_once_in_order(copied.read(300, LONG), 300);
+    assert_each_once_in_order(other.read(500, LONG), 500);
+    // Both read one topic.
+    let both = scene.config("", &[Step { input: "in", ..copies }, IDENTITY]);
+    reconfigure(&both, 4);
+    scene.produce("in", &numbered(3000, 3100));
+    out.read(sent_so_far + 100, LONG);
+    assert_each_once_in_order(&out.records, sent_so_far + 100);
+    copied.read(400, LONG);
+    assert_eq!(copied.records.len(), 400);
+    assert_eq!(scene.committed("in", 2).iter().sum::<i64>(), 3600);
+    assert_eq!(pelton.stop(), Some(0));
+    assert_eq!(other.records.len(), 500);
 }

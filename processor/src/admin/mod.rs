@@ -3,8 +3,8 @@
 //! Liveness never depends on Kafka: a broker that is down must not get the process killed. Readiness says whether records
 //! can flow: every worker is in its group and has taken over its transactional ids.
 
-use crate::dataplane::breaker::Breakers;
 use crate::dataplane::counters::Counters;
+use crate::dataplane::wanted::Wanted;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -20,7 +20,7 @@ pub struct Health {
     pub workers: Vec<Arc<Counters>>,
     /// Lanes of each worker.
     pub lanes: u64,
-    pub breakers: Arc<Breakers>,
+    pub wanted: Arc<Wanted>,
 }
 
 /// Binds now, so that a port in use is found at start; serves until the runtime ends.
@@ -70,8 +70,10 @@ impl Health {
                 reasons.push(format!("worker {index}: {} of {} lanes have a producer", status.ready_lanes, self.lanes));
             }
         }
-        reasons.extend(self.breakers.paused().map(|name| {
-            format!("transform {name} has used up its budget of failures: its input topics are paused until a restart")
+        let (_, plan) = self.wanted.get();
+        reasons.extend(plan.allowances.iter().filter(|allowance| allowance.breaker.has_tripped()).map(|allowance| {
+            let name = &allowance.name;
+            format!("transform {name} has used up its budget of failures: its input topics are paused until it is replaced by a reload, or the process is started again")
         }));
         (reasons.is_empty(), reasons)
     }
@@ -80,7 +82,10 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataplane::breaker::{Allowance, Breaker, Budget, Then};
     use crate::dataplane::counters::WorkerStatus;
+    use crate::dataplane::plan::Plan;
+    use std::time::{Duration, Instant};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     async fn ask(address: SocketAddr, path: &str) -> String {
@@ -95,7 +100,10 @@ mod tests {
     #[tokio::test]
     async fn readiness_follows_the_workers_and_liveness_does_not() {
         let worker = Arc::new(Counters::default());
-        let health = Health { workers: vec![Arc::clone(&worker)], lanes: 2, breakers: Arc::default() };
+        let breaker = Arc::new(Breaker::new(Some(Budget { failures: 1, within: Duration::MAX, then: Then::Pause })));
+        let allowance = Allowance { name: "t".into(), topics: Vec::new(), breaker: Arc::clone(&breaker), share: 1000 };
+        let wanted = Arc::new(Wanted::new(Arc::new(Plan { allowances: vec![allowance], ..Plan::empty() })));
+        let health = Health { workers: vec![Arc::clone(&worker)], lanes: 2, wanted };
         let address = serve("127.0.0.1:0".parse().unwrap(), health).await.unwrap();
         assert!(ask(address, "/livez").await.starts_with("HTTP/1.1 200"));
         let answer = ask(address, "/readyz").await;
@@ -104,6 +112,9 @@ mod tests {
         assert!(ask(address, "/readyz").await.contains("1 of 2 lanes"));
         worker.status.set(WorkerStatus { member: true, ready_lanes: 2 });
         assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        breaker.failed(Instant::now());
+        let answer = ask(address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("transform t has used up"), "{answer}");
         assert!(ask(address, "/version").await.contains(env!("CARGO_PKG_VERSION")));
     }
 }

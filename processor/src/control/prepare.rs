@@ -5,9 +5,9 @@ use crate::config::{
     Clock, Code, Config, ConfigError, ConfigErrors, Guarantee, Latency, Loaded, Millis, OverBudget, Randomness,
     Require, Sandbox, Start, Then, Transform,
 };
-use crate::dataplane::breaker::{self, Allowance, Breakers, Budget};
+use crate::dataplane::breaker::{self, Allowance, Breaker, Budget};
 use crate::dataplane::kafka::{Identity, Membership};
-use crate::dataplane::plan::{DeliveryPlan, OnError, OutputTopic, Plan, TransformPlan};
+use crate::dataplane::plan::{DeliveryPlan, InputTopic, OnError, OutputTopic, Plan, TransformPlan};
 use crate::dataplane::wanted::Wanted;
 use pelton_kafka::{ClientError, Cluster, Properties, TopicInfo};
 use pelton_sandbox::{
@@ -55,14 +55,11 @@ pub struct Prepared {
     pub membership: Membership,
     pub consumer: Properties,
     pub producer: Properties,
-    pub breakers: Arc<Breakers>,
     /// Where the admin server listens, if at all.
     pub admin: Option<SocketAddr>,
     /// Partitions of all input topics together: more workers than these would stand idle.
     pub partitions: usize,
     pub wanted: Arc<Wanted>,
-    /// For a reload.
-    pub(super) topics: Topics,
     // Also keeps the pool that the instances live in.
     pub(super) engine: Engine,
 }
@@ -81,11 +78,10 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
     let config = &loaded.config;
     let mut problems = Problems::new(loaded);
     let properties = client_properties(config, &mut problems);
-    let topics = Topics::of(config);
-    let partitions = match &properties {
-        Some((_, producer)) => look_up(&topics, producer, &mut problems),
-        None => BTreeMap::new(),
-    };
+    let mut topics = Topics::of(config, None);
+    if let Some((_, producer)) = &properties {
+        topics.look_up(producer, &mut problems);
+    }
     let engine = engine(config, runtime, &mut problems);
     let transforms = match &engine {
         Some(engine) => transforms(config, engine, &topics, None, 1, &mut problems),
@@ -97,22 +93,9 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
     else {
         return Err(problems.found);
     };
-    let count = |topic: &Arc<str>| partitions.get(topic).copied().unwrap_or(0);
-    let plan = Plan {
-        application: Arc::from(config.application.as_str()),
-        inputs: topics.inputs.iter().map(|(name, start)| (Arc::clone(name), *start)).collect(),
-        outputs: topics
-            .outputs
-            .iter()
-            .map(|name| OutputTopic { name: Arc::clone(name), partitions: count(name) })
-            .collect(),
-        transforms,
-        delivery: delivery(config),
-        guest_text: config.observe.guest_text,
-    };
-    let plan = Arc::new(plan);
+    let plan = Arc::new(plan(config, topics, transforms, None));
     Ok(Prepared {
-        partitions: topics.inputs.iter().map(|(name, _)| count(name) as usize).sum(),
+        partitions: plan.inputs.iter().map(|topic| topic.partitions as usize).sum(),
         wanted: Arc::new(Wanted::new(Arc::clone(&plan))),
         plan,
         identity,
@@ -123,15 +106,29 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
             assignment: config.kafka.assignment,
             static_membership: config.kafka.static_membership,
         },
-        breakers: Arc::new(Breakers::new(
-            config.transforms.iter().map(|(name, of)| allowance(name.as_str(), of)).collect(),
-        )),
         consumer,
         producer,
         admin: config.admin.listen(),
-        topics,
         engine,
     })
+}
+
+/// The plan of a configuration whose transforms are ready; `old` is the one that it replaces.
+pub(super) fn plan(config: &Config, topics: Topics, transforms: Vec<TransformPlan>, old: Option<&Plan>) -> Plan {
+    let allowances = config.transforms.iter().zip(&transforms).map(|((name, of), new)| {
+        let known = old.and_then(|old| old.transforms.iter().zip(&old.allowances).find(|(t, _)| t.name == new.name));
+        let breaker = known.filter(|(old, _)| old.generation.is_same(&new.generation)).map(|(_, kept)| &kept.breaker);
+        allowance(name.as_str(), of, breaker)
+    });
+    Plan {
+        application: Arc::from(config.application.as_str()),
+        allowances: allowances.collect(),
+        inputs: topics.inputs,
+        outputs: topics.outputs,
+        transforms,
+        delivery: delivery(config),
+        guest_text: config.observe.guest_text,
+    }
 }
 
 /// The properties of consumers and producers alone, for tools that start no worker.
@@ -143,27 +140,30 @@ pub fn clients(loaded: &Loaded) -> Result<(Properties, Properties), Vec<ConfigEr
     client_properties(&loaded.config, &mut problems).ok_or(problems.found)
 }
 
-/// All topics of the application, each once, with the place that first names it.
+/// All topics of the application, each once, after those of the plan before.
 #[derive(Clone, Debug)]
 pub(super) struct Topics {
-    inputs: Vec<(Arc<str>, pelton_kafka::Start)>,
-    outputs: Vec<Arc<str>>,
-    named_at: BTreeMap<Arc<str>, String>,
+    inputs: Vec<InputTopic>,
+    outputs: Vec<OutputTopic>,
+    /// Those that are still to be looked up, with the place that first names each.
+    unknown: BTreeMap<Arc<str>, String>,
 }
 
 impl Topics {
-    fn of(config: &Config) -> Self {
-        let mut topics = Topics { inputs: Vec::new(), outputs: Vec::new(), named_at: BTreeMap::new() };
+    pub(super) fn of(config: &Config, old: Option<&Plan>) -> Self {
+        let inputs = old.map(|old| old.inputs.iter().map(|input| InputTopic { read: false, ..input.clone() }));
+        let mut topics = Topics {
+            inputs: inputs.into_iter().flatten().collect(),
+            outputs: old.map(|old| old.outputs.clone()).unwrap_or_default(),
+            unknown: BTreeMap::new(),
+        };
         for (name, transform) in &config.transforms {
             let start = match transform.input.start {
                 Start::Earliest => pelton_kafka::Start::Earliest,
                 Start::Latest => pelton_kafka::Start::Latest,
             };
             for topic in &transform.input.topics {
-                let topic = topics.name(topic.as_str(), format!("transforms.{name}.input.topics"));
-                if !topics.inputs.iter().any(|(known, _)| *known == topic) {
-                    topics.inputs.push((topic, start));
-                }
+                topics.input(topic.as_str(), start, format!("transforms.{name}.input.topics"));
             }
             for topic in transform.output.topics() {
                 topics.output(topic.as_str(), format!("transforms.{name}.output"));
@@ -175,22 +175,73 @@ impl Topics {
         topics
     }
 
-    fn name(&mut self, topic: &str, at: String) -> Arc<str> {
-        let topic: Arc<str> = Arc::from(topic);
-        self.named_at.entry(Arc::clone(&topic)).or_insert(at);
-        topic
+    fn input(&mut self, topic: &str, start: pelton_kafka::Start, at: String) {
+        match self.inputs.iter_mut().find(|known| &*known.name == topic) {
+            Some(known) => (known.start, known.read) = (start, true),
+            None => {
+                let name = self.name(topic, at);
+                self.inputs.push(InputTopic { name, start, partitions: 0, read: true });
+            }
+        }
     }
 
     fn output(&mut self, topic: &str, at: String) {
-        let topic = self.name(topic, at);
-        if !self.outputs.contains(&topic) {
-            self.outputs.push(topic);
+        if !self.outputs.iter().any(|known| &*known.name == topic) {
+            let name = self.name(topic, at);
+            self.outputs.push(OutputTopic { name, partitions: 0 });
         }
+    }
+
+    fn name(&mut self, topic: &str, at: String) -> Arc<str> {
+        let topic: Arc<str> = Arc::from(topic);
+        self.unknown.entry(Arc::clone(&topic)).or_insert(at);
+        topic
     }
 
     /// The index of an output topic, which `of` has seen.
     fn output_index(&self, topic: &str) -> u32 {
-        self.outputs.iter().position(|known| &**known == topic).unwrap_or(0) as u32
+        self.outputs.iter().position(|known| &*known.name == topic).unwrap_or(0) as u32
+    }
+
+    /// Asks the cluster for those that are not known. Blocks, until a broker answers or for [`PATIENCE`].
+    pub(super) fn look_up(&mut self, properties: &Properties, problems: &mut Problems<'_>) {
+        if self.unknown.is_empty() {
+            return;
+        }
+        let cluster = match Cluster::new(&properties.clone().with("allow.auto.create.topics", "false")) {
+            Ok(cluster) => cluster,
+            Err(error) => {
+                problems.add(Code::Property, "kafka", error.to_string(), "correct the librdkafka properties");
+                return;
+            }
+        };
+        for (topic, at) in &self.unknown {
+            match cluster.topic(topic, PATIENCE) {
+                Ok(TopicInfo::Partitions(count)) => {
+                    let inputs = self.inputs.iter_mut().filter(|input| input.name == *topic);
+                    inputs.for_each(|input| input.partitions = count);
+                    let outputs = self.outputs.iter_mut().filter(|output| output.name == *topic);
+                    outputs.for_each(|output| output.partitions = count);
+                }
+                Ok(TopicInfo::Missing) => problems.add(
+                    Code::Topic,
+                    at,
+                    format!("the topic `{topic}` does not exist"),
+                    "create it (Pelton never creates topics), or correct the name",
+                ),
+                Ok(TopicInfo::Refused(error)) => problems.add(
+                    Code::Topic,
+                    at,
+                    format!("the broker says of topic `{topic}`: {error}"),
+                    "give this principal Describe on it, and Read or Write as it is used",
+                ),
+                // No broker answers: the same would be said of every topic.
+                Err(error) => {
+                    unreachable(&error, problems);
+                    return;
+                }
+            }
+        }
     }
 }
 
@@ -221,43 +272,6 @@ fn client_properties(config: &Config, problems: &mut Problems<'_>) -> Option<(Pr
     }
 }
 
-/// Partitions of each topic that is as it must be.
-fn look_up(topics: &Topics, properties: &Properties, problems: &mut Problems<'_>) -> BTreeMap<Arc<str>, i32> {
-    let mut found = BTreeMap::new();
-    let cluster = match Cluster::new(&properties.clone().with("allow.auto.create.topics", "false")) {
-        Ok(cluster) => cluster,
-        Err(error) => {
-            problems.add(Code::Property, "kafka", error.to_string(), "correct the librdkafka properties");
-            return found;
-        }
-    };
-    for (topic, at) in &topics.named_at {
-        match cluster.topic(topic, PATIENCE) {
-            Ok(TopicInfo::Partitions(count)) => {
-                found.insert(Arc::clone(topic), count);
-            }
-            Ok(TopicInfo::Missing) => problems.add(
-                Code::Topic,
-                at,
-                format!("the topic `{topic}` does not exist"),
-                "create it (Pelton never creates topics), or correct the name",
-            ),
-            Ok(TopicInfo::Refused(error)) => problems.add(
-                Code::Topic,
-                at,
-                format!("the broker says of topic `{topic}`: {error}"),
-                "give this principal Describe on it, and Read or Write as it is used",
-            ),
-            // No broker answers: the same would be said of every topic.
-            Err(error) => {
-                unreachable(&error, problems);
-                return found;
-            }
-        }
-    }
-    found
-}
-
 fn unreachable(error: &ClientError, problems: &mut Problems<'_>) {
     problems.add(
         Code::Unreachable,
@@ -268,9 +282,12 @@ fn unreachable(error: &ClientError, problems: &mut Problems<'_>) {
 }
 
 fn engine(config: &Config, runtime: &tokio::runtime::Handle, problems: &mut Problems<'_>) -> Option<Engine> {
-    // One instance per transform and worker, and one more while a generation is tried.
-    let instances = (config.transforms.len() * (workers(config) + 1)) as u32;
-    let ceiling = Ceiling { memory: config.sandbox.ceiling.memory.get(), instances: instances.max(16) };
+    // Half as many again, for transforms to come.
+    let instances = (instances(config) * 3 / 2).max(64);
+    let ceiling = Ceiling {
+        memory: config.sandbox.ceiling.memory.get(),
+        instances: u32::try_from(instances).unwrap_or(u32::MAX),
+    };
     let cache_dir = config.cache_dir.resolve();
     match Engine::new(EngineConfig {
         cache_dir,
@@ -290,6 +307,12 @@ fn engine(config: &Config, runtime: &tokio::runtime::Handle, problems: &mut Prob
             None
         }
     }
+}
+
+/// How many instances the transforms may have at a time: two for each worker, while a new generation is tried beside the
+/// old one, and one more that is checked before.
+fn instances(config: &Config) -> usize {
+    config.transforms.len() * (2 * workers(config) + 1)
 }
 
 /// Modules are compiled by this very program, started again with a word that only it knows.
@@ -321,6 +344,11 @@ pub(super) fn transforms(
     problems: &mut Problems<'_>,
 ) -> Vec<TransformPlan> {
     let Some(keys) = keys(config, problems) else { return Vec::new() };
+    if instances(config) > engine.ceiling().instances as usize {
+        let message = format!("the pool of this process is too small for {} transforms", config.transforms.len());
+        problems.add(Code::Sandbox, "transforms", message, "restart the process: it makes a larger one at start");
+        return Vec::new();
+    }
     // Transforms that share a module share its compiled code.
     let mut modules: BTreeMap<PathBuf, Module> = BTreeMap::new();
     let mut plans = Vec::new();
@@ -357,11 +385,11 @@ pub(super) fn transforms(
         if let Some(running) =
             running.filter(|t| t.generation.digest() == module.digest() && *t.generation.spec() == spec)
         {
-            plans.push(plan(name.as_str(), transform, running.generation.clone(), topics));
+            plans.push(transform_plan(name.as_str(), transform, running.generation.clone(), topics));
             continue;
         }
         match Generation::prepare(&module, spec, number) {
-            Ok(generation) => plans.push(plan(name.as_str(), transform, generation, topics)),
+            Ok(generation) => plans.push(transform_plan(name.as_str(), transform, generation, topics)),
             Err(error) => problems.add(Code::Unfit, &at("module"),
                 chain(&error),
                 "the module must fit the transform that it is configured for; `grants` and `limits` say what it may use",
@@ -443,12 +471,13 @@ fn spec(name: &str, transform: &Transform, guest_text: bool) -> Result<Spec, Str
     })
 }
 
-fn plan(name: &str, transform: &Transform, generation: Generation, topics: &Topics) -> TransformPlan {
-    let own = |topic: &Arc<str>| transform.input.topics.iter().position(|t| t.as_str() == &**topic).map(|i| i as u32);
+fn transform_plan(name: &str, transform: &Transform, generation: Generation, topics: &Topics) -> TransformPlan {
+    let own =
+        |input: &InputTopic| transform.input.topics.iter().position(|t| t.as_str() == &*input.name).map(|i| i as u32);
     TransformPlan {
         name: Arc::from(name),
         digest: Arc::from(generation.digest().to_string()),
-        inputs: topics.inputs.iter().map(|(topic, _)| own(topic)).collect(),
+        inputs: topics.inputs.iter().map(own).collect(),
         outputs: transform.output.topics().map(|topic| topics.output_index(topic.as_str())).collect(),
         on_error: match (transform.on_error.then, transform.dead_letters()) {
             (Then::DeadLetter, Some(topic)) => OnError::DeadLetter(topics.output_index(topic.as_str())),
@@ -460,18 +489,21 @@ fn plan(name: &str, transform: &Transform, generation: Generation, topics: &Topi
     }
 }
 
-fn allowance(name: &str, transform: &Transform) -> Allowance {
+/// A breaker that is kept has the budget that it had, and what was used up of it.
+fn allowance(name: &str, transform: &Transform, breaker: Option<&Arc<Breaker>>) -> Allowance {
+    let budget = transform.on_error.budget.as_ref().map(|budget| Budget {
+        failures: budget.failures as usize,
+        within: budget.within.duration(),
+        then: match budget.then {
+            OverBudget::Pause => breaker::Then::Pause,
+            OverBudget::Stop => breaker::Then::Stop,
+        },
+    });
+    let kept = breaker.filter(|breaker| breaker.budget() == budget).cloned();
     Allowance {
         name: Arc::from(name),
         topics: transform.input.topics.iter().map(|topic| Arc::from(topic.as_str())).collect(),
-        budget: transform.on_error.budget.as_ref().map(|budget| Budget {
-            failures: budget.failures as usize,
-            within: budget.within.duration(),
-            then: match budget.then {
-                OverBudget::Pause => breaker::Then::Pause,
-                OverBudget::Stop => breaker::Then::Stop,
-            },
-        }),
+        breaker: kept.unwrap_or_else(|| Arc::new(Breaker::new(budget))),
         share: transform.limits.share,
     }
 }

@@ -2,12 +2,14 @@
 //! configures beside the workers; what is right becomes the wanted plan, which each worker takes up between two
 //! transactions. What is wrong, or cannot change while the process runs, is told, and everything stays as it was.
 
-use super::prepare::{Problems, Topics, transforms};
+use super::prepare::{Problems, Topics, plan, transforms};
 use crate::config::{self, Config, ConfigErrors, Loaded, Paint, Sources};
-use crate::dataplane::plan::{OutputTopic, Plan};
+use crate::dataplane::plan::Plan;
 use crate::dataplane::wanted::Wanted;
+use pelton_kafka::Properties;
 use pelton_sandbox::Engine;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -19,7 +21,8 @@ use std::time::Instant;
 pub struct Reloader {
     sources: Sources,
     engine: Engine,
-    topics: Topics,
+    /// Whom to ask for topics.
+    cluster: Properties,
     wanted: Arc<Wanted>,
     /// Held for as long as a reload takes.
     state: Mutex<State>,
@@ -43,10 +46,10 @@ enum Refused {
 }
 
 impl Reloader {
-    pub fn new(sources: Sources, loaded: &Loaded, engine: Engine, topics: Topics, wanted: Arc<Wanted>) -> Self {
+    pub fn new(sources: Sources, loaded: &Loaded, engine: Engine, cluster: Properties, wanted: Arc<Wanted>) -> Self {
         let files = Mutex::new(files(&sources, &loaded.config));
         let state = Mutex::new(State { config: loaded.config.clone(), number: 1 });
-        Reloader { sources, engine, topics, wanted, state, files }
+        Reloader { sources, engine, cluster, wanted, state, files }
     }
 
     /// The files whose change asks for a reload: configurations, modules, signatures.
@@ -65,13 +68,14 @@ impl Reloader {
             }
             Ok(Some((plan, config, number))) => {
                 let (_, old) = self.wanted.get();
-                for (old, new) in old.transforms.iter().zip(&plan.transforms) {
-                    if !old.generation.is_same(&new.generation) {
+                for new in &plan.transforms {
+                    let running = old.transforms.iter().find(|old| old.name == new.name);
+                    if running.is_none_or(|running| !running.generation.is_same(&new.generation)) {
                         tracing::info!(
                             transform = %new.name,
                             generation = new.generation.number(),
                             digest = %new.digest,
-                            from = old.generation.number(),
+                            from = running.map(|running| running.generation.number()),
                             cause,
                             prepared_ms = started.elapsed().as_millis() as u64,
                             "reload: a new generation is ready; workers take it up at their next transactions"
@@ -117,29 +121,31 @@ impl Reloader {
         let (_, old) = self.wanted.get();
         let mut problems = Problems::new(&loaded);
         let number = state.number + 1;
-        let transforms = transforms(&loaded.config, &self.engine, &self.topics, Some(&old), number, &mut problems);
+        let mut topics = Topics::of(&loaded.config, Some(&old));
+        topics.look_up(&self.cluster, &mut problems);
+        let transforms = transforms(&loaded.config, &self.engine, &topics, Some(&old), number, &mut problems);
         if let Some(errors) = problems.into_errors() {
             return Err(Refused::Config(errors));
         }
-        let same = old
-            .transforms
-            .iter()
-            .zip(&transforms)
-            .all(|(old, new)| old.generation.is_same(&new.generation) && old.on_error == new.on_error);
-        if same {
-            return Ok(None);
-        }
-        let outputs = old.outputs.iter().map(|o| OutputTopic { name: Arc::clone(&o.name), partitions: o.partitions });
-        let plan = Plan {
-            application: Arc::clone(&old.application),
-            inputs: old.inputs.clone(),
-            outputs: outputs.collect(),
-            transforms,
-            delivery: old.delivery.clone(),
-            guest_text: old.guest_text,
-        };
-        Ok(Some((plan, loaded.config, number)))
+        let plan = plan(&loaded.config, topics, transforms, Some(&old));
+        Ok((!is_same(&old, &plan)).then_some((plan, loaded.config, number)))
     }
+}
+
+/// Nothing differs that a worker would notice.
+fn is_same(old: &Plan, new: &Plan) -> bool {
+    let transforms = old
+        .transforms
+        .iter()
+        .zip(&new.transforms)
+        .all(|(old, new)| old.generation.is_same(&new.generation) && old.on_error == new.on_error);
+    let allowances = old
+        .allowances
+        .iter()
+        .zip(&new.allowances)
+        .all(|(old, new)| old.share == new.share && Arc::ptr_eq(&old.breaker, &new.breaker));
+    let counts = old.transforms.len() == new.transforms.len();
+    counts && transforms && allowances && old.inputs == new.inputs && old.outputs == new.outputs
 }
 
 fn files(sources: &Sources, config: &Config) -> Vec<PathBuf> {
@@ -147,32 +153,13 @@ fn files(sources: &Sources, config: &Config) -> Vec<PathBuf> {
     sources.files.iter().cloned().chain(of_transforms).collect()
 }
 
-/// The keys that differ and cannot change while the process runs.
+/// The keys that differ and cannot change while the process runs: all but the transforms.
 fn fixed(old: &Config, new: &Config) -> Vec<String> {
     let json = |config: &Config| serde_json::to_value(config).unwrap_or(Value::Null);
     let (old, new) = (json(old), json(new));
-    let mut keys = Vec::new();
     let sections = |value: &Value| value.as_object().into_iter().flat_map(|o| o.keys().cloned()).collect::<Vec<_>>();
-    let mut all: Vec<String> = sections(&old).into_iter().chain(sections(&new)).collect();
-    all.sort_unstable();
-    all.dedup();
-    keys.extend(all.iter().filter(|key| *key != "transforms" && old[key.as_str()] != new[key.as_str()]).cloned());
-    let mut names: Vec<String> = sections(&old["transforms"]).into_iter().chain(sections(&new["transforms"])).collect();
-    names.sort_unstable();
-    names.dedup();
-    for name in names {
-        let (old, new) = (&old["transforms"][&name], &new["transforms"][&name]);
-        if old.is_null() || new.is_null() {
-            keys.push(format!("transforms.{name}"));
-            continue;
-        }
-        for path in ["/input", "/output", "/limits/share", "/on_error/topic", "/on_error/budget"] {
-            if old.pointer(path) != new.pointer(path) {
-                keys.push(format!("transforms.{name}{}", path.replace('/', ".")));
-            }
-        }
-    }
-    keys
+    let all: BTreeSet<String> = sections(&old).into_iter().chain(sections(&new)).collect();
+    all.into_iter().filter(|key| key != "transforms" && old[key.as_str()] != new[key.as_str()]).collect()
 }
 
 /// What a file is like: a change of it is a change of the file, by whatever way (rename, symbolic link, in place).

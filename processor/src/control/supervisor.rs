@@ -123,8 +123,9 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
             "transform is ready"
         );
     }
-    let Prepared { engine, topics, wanted, .. } = &prepared;
-    let reloader = Arc::new(Reloader::new(sources.clone(), loaded, engine.clone(), topics.clone(), Arc::clone(wanted)));
+    let Prepared { engine, producer, wanted, .. } = &prepared;
+    let reloader =
+        Arc::new(Reloader::new(sources.clone(), loaded, engine.clone(), producer.clone(), Arc::clone(wanted)));
     let ended = runtime.block_on(supervise(&prepared, &reloader, parts, count));
     // Threads that hang in a call of librdkafka must not keep the process.
     runtime.shutdown_background();
@@ -159,7 +160,7 @@ async fn supervise(prepared: &Prepared, reloader: &Arc<Reloader>, parts: &impl P
         let health = Health {
             workers: running.iter().map(|w| Arc::clone(&w.counters)).collect(),
             lanes: LANES as u64,
-            breakers: Arc::clone(&prepared.breakers),
+            wanted: Arc::clone(&prepared.wanted),
         };
         match admin::serve(listen, health).await {
             Ok(address) => tracing::info!(%address, "admin server listens"),
@@ -423,7 +424,11 @@ fn start(
     let latency = prepared.latency;
     let wake = Arc::new(Wake::new()?);
     let properties = consumer_properties(identity, index, latency, &prepared.membership, &prepared.consumer);
-    let consumer = Arc::new(Consumer::new(&properties, &plan.inputs, LANES, &wake)?);
+    let (topics, read) = plan.subscription();
+    let consumer = Arc::new(Consumer::new(&properties, &topics, LANES, &wake)?);
+    if read.len() < topics.len() {
+        consumer.subscribe(&topics, &read)?;
+    }
     let sinks = (0..LANES)
         .map(|lane| {
             let properties = producer_properties(identity, index, lane, latency, &plan.delivery, &prepared.producer);
@@ -442,24 +447,23 @@ fn start(
     let lanes = Lanes::new(sinks, KafkaProgress(Arc::clone(&consumer)), Arc::clone(plan), Arc::clone(counters));
     let source = parts.source(KafkaSource { consumer, wake: Arc::clone(&wake) });
     let (plan, orders, report, runtime) = (Arc::clone(plan), Arc::clone(orders), report.clone(), Handle::current());
-    let (counters, breakers) = (Arc::clone(counters), Arc::clone(&prepared.breakers));
+    let counters = Arc::clone(counters);
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         // WASI's timers and files live in the runtime.
         let _runtime = runtime.enter();
-        let spent = Arc::new(TimeSpent::new(plan.transforms.len()));
-        let holds = Holds::new(Arc::clone(&breakers), Arc::clone(&spent));
-        let mut processor = Processor::new(Arc::clone(&plan), counters, breakers, spent);
+        let mut processor = Processor::new(Arc::clone(&plan), counters);
         let worker = Worker {
             source,
             lanes,
-            process: |plan: &Arc<Plan>, batch: &Batch, refusal: Option<&Refusal>, sink: &mut _| {
-                processor.run(plan, batch, refusal, sink)
+            process: |plan: &Arc<Plan>, batch: &Batch, refusal: Option<&Refusal>, sink: &mut _, spent: &mut _| {
+                processor.run(plan, batch, refusal, sink, spent)
             },
             wanted,
             plan: Arc::clone(&plan),
             version,
             size: BatchSize::new(&plan.delivery, plan.deadline()),
-            holds,
+            spent: TimeSpent::new(plan.transforms.len()),
+            holds: Holds::new(&plan.allowances),
             orders,
             drain_limit: plan.delivery.drain_limit,
         };

@@ -167,10 +167,10 @@ impl Open {
             self.volume.bytes += message.value().map_or(0, <[u8]>::len) as u64;
             let same = self.progress.get(entry).is_some_and(|e| {
                 e.partition.partition == message.partition()
-                    && *e.partition.topic == *plan.inputs[message.topic() as usize].0
+                    && *e.partition.topic == *plan.inputs[message.topic() as usize].name
             });
             if !same {
-                let topic = &plan.inputs[message.topic() as usize].0;
+                let topic = &plan.inputs[message.topic() as usize].name;
                 let found =
                     |e: &PartitionProgress| e.partition.partition == message.partition() && e.partition.topic == *topic;
                 entry = self.progress.iter().position(found).unwrap_or_else(|| {

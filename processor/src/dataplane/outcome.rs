@@ -1,7 +1,7 @@
 //! What becomes of one outcome: outputs into the open transaction, a dead letter beside them, nothing, or the end of the
 //! worker. All outputs of a record are checked before the first is produced: half a record must never be written (I1).
 
-use super::breaker::{Breakers, Then, Verdict};
+use super::breaker::{Then, Verdict};
 use super::counters::Counters;
 use super::dead_letter;
 use super::isolation::Refusal;
@@ -23,7 +23,6 @@ pub struct Delivery<'a, K> {
     pub sink: &'a mut K,
     pub counters: &'a Counters,
     pub throttle: &'a mut Throttle,
-    pub breakers: &'a Breakers,
     /// The transform's index in the plan.
     pub index: usize,
 }
@@ -172,16 +171,16 @@ impl<K: Sink> Delivery<'_, K> {
             OnError::Skip => self.counters.skipped.add(1),
             OnError::Stop => return Err(Interrupted::Stop(WorkerError::Policy { transform: transform(), at, code })),
         }
-        match self.breakers.failed(self.index, Instant::now()) {
+        match self.plan.allowances[self.index].breaker.failed(Instant::now()) {
             Verdict::GoOn => Ok(()),
             Verdict::Tripped(Then::Stop) => {
                 Err(Interrupted::Stop(WorkerError::Budget { transform: transform(), at, code }))
             }
             Verdict::Tripped(Then::Pause) => {
-                let advice = "mend the transform or what it reads, then restart; or raise `on_error.budget`";
+                let advice = "mend the transform or what it reads and reload or restart; or raise `on_error.budget`";
                 tracing::error!(
                     transform = %self.transform.name, at, code = "transform.paused", last = code, advice,
-                    "the transform has used up its budget of failures: its input topics are paused until the process is started again"
+                    "the transform has used up its budget of failures: its input topics are paused until it is replaced by a reload, or the process is started again"
                 );
                 Ok(())
             }
@@ -199,7 +198,7 @@ impl<K: Sink> Delivery<'_, K> {
             reason,
             backtrace,
             group: &self.plan.application,
-            topic: &self.plan.inputs[message.topic() as usize].0,
+            topic: &self.plan.inputs[message.topic() as usize].name,
             transform: &self.transform.name,
             digest: &self.transform.digest,
             at_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64),
@@ -229,7 +228,7 @@ impl<K: Sink> Delivery<'_, K> {
     }
 
     fn coordinates(&self, message: &Message<'_>) -> String {
-        let topic = &self.plan.inputs[message.topic() as usize].0;
+        let topic = &self.plan.inputs[message.topic() as usize].name;
         format!("{topic}/{}@{}", message.partition(), message.offset())
     }
 

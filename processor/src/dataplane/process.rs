@@ -1,7 +1,7 @@
 //! One batch through every transform that reads its topics: records are shown to the sandbox without a copy, and come
 //! back as exactly one outcome each, in order (I1).
 
-use super::breaker::{Breakers, TimeSpent};
+use super::breaker::TimeSpent;
 use super::counters::Counters;
 use super::isolation::Refusal;
 use super::outcome::{Delivery, Throttle};
@@ -31,15 +31,13 @@ pub struct Processor {
     counters: Arc<Counters>,
     /// One per transform: for the log lines of rejected records.
     throttles: Vec<Throttle>,
-    breakers: Arc<Breakers>,
-    spent: Arc<TimeSpent>,
 }
 
 impl Processor {
-    pub fn new(plan: Arc<Plan>, counters: Arc<Counters>, breakers: Arc<Breakers>, spent: Arc<TimeSpent>) -> Self {
+    pub fn new(plan: Arc<Plan>, counters: Arc<Counters>) -> Self {
         let instances = plan.transforms.iter().map(|_| None).collect();
         let throttles = plan.transforms.iter().map(|_| Throttle::default()).collect();
-        Processor { plan, instances, counters, throttles, breakers, spent }
+        Processor { plan, instances, counters, throttles }
     }
 
     /// Processes `batch` into the open transaction of `sink`. With a `refusal`, transforms that write to the topic which
@@ -50,6 +48,7 @@ impl Processor {
         batch: &Batch,
         refusal: Option<&Refusal>,
         sink: &mut K,
+        spent: &mut TimeSpent,
     ) -> Result<(), Interrupted> {
         if !Arc::ptr_eq(plan, &self.plan) {
             self.adopt(plan);
@@ -70,8 +69,7 @@ impl Processor {
             }
             if let Some(refusal) = refusal.filter(|r| r.topic.is_none_or(|topic| transform.writes(topic))) {
                 let (throttle, counters) = (&mut self.throttles[index], &*self.counters);
-                let breakers = &self.breakers;
-                let mut delivery = Delivery { plan, transform, sink, counters, throttle, breakers, index };
+                let mut delivery = Delivery { plan, transform, sink, counters, throttle, index };
                 messages.iter().try_for_each(|message| delivery.refused(message, refusal))?;
                 continue;
             }
@@ -82,12 +80,11 @@ impl Processor {
                 empty => empty.insert(Instance::new(&transform.generation).map_err(stop)?),
             };
             let (throttle, counters) = (&mut self.throttles[index], &*self.counters);
-            let breakers = &self.breakers;
-            let mut delivery = Delivery { plan, transform, sink, counters, throttle, breakers, index };
+            let mut delivery = Delivery { plan, transform, sink, counters, throttle, index };
             let start = Instant::now();
             let settle = &mut |i: usize, settled: pelton_sandbox::Settled<'_>| delivery.settle(&messages[i], settled);
             let ran = instance.run(&records, settle);
-            self.spent.add(index, start.elapsed());
+            spent.add(index, start.elapsed());
             ran.map_err(|error| match error {
                 RunError::Stopped(interrupted) => interrupted,
                 RunError::Renewal(fault) => stop(fault),
@@ -99,10 +96,13 @@ impl Processor {
 
     /// Keeps the instances of generations that the plan has too; the others are let go.
     fn adopt(&mut self, plan: &Arc<Plan>) {
-        for (index, (old, new)) in self.plan.transforms.iter().zip(&plan.transforms).enumerate() {
-            if !old.generation.is_same(&new.generation) {
-                self.instances[index] = None;
-            }
+        let mut instances = std::mem::take(&mut self.instances);
+        let mut throttles = std::mem::take(&mut self.throttles);
+        for transform in &plan.transforms {
+            let known = self.plan.transforms.iter().position(|old| old.name == transform.name);
+            let same = known.filter(|i| self.plan.transforms[*i].generation.is_same(&transform.generation));
+            self.instances.push(same.and_then(|i| instances[i].take()));
+            self.throttles.push(known.map(|i| std::mem::take(&mut throttles[i])).unwrap_or_default());
         }
         self.plan = Arc::clone(plan);
     }

@@ -212,8 +212,8 @@ pub struct Budget {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OverBudget {
-    /// Pause its input topics until the process is started again; `/readyz` says so. Other transforms that read them
-    /// are paused with it.
+    /// Pause its input topics until a reload replaces it, or the process is started again; `/readyz` says so. Other
+    /// transforms that read them are paused with it.
     #[default]
     Pause,
     /// End the process.
