@@ -1,22 +1,26 @@
 //! From configuration to plan: modules are loaded, compiled, linked and configured, topics are looked up, librdkafka is
 //! asked what it thinks of the properties. Everything that is wrong is found in one go, before the first record.
 
+use super::generations::{Generations, Stage};
+use super::rollout;
+use crate::admin::Places;
 use crate::config::{
-    Clock, Code, Config, ConfigError, ConfigErrors, Guarantee, Latency, Loaded, Millis, OverBudget, Randomness,
-    Require, Sandbox, Start, Then, Transform,
+    Admin, Clock, Code, Config, ConfigError, ConfigErrors, Guarantee, Latency, Listen, Loaded, Millis, OverBudget,
+    Randomness, Require, Sandbox, Secret, Start, Then, Transform,
 };
 use crate::dataplane::breaker::{self, Allowance, Breaker, Budget};
 use crate::dataplane::kafka::{Identity, Membership};
 use crate::dataplane::plan::{DeliveryPlan, InputTopic, OnError, OutputTopic, Plan, TransformPlan};
+use crate::dataplane::samples::{Sample, Samples};
+use crate::dataplane::trial::Trial;
 use crate::dataplane::wanted::Wanted;
 use pelton_kafka::{ClientError, Cluster, Properties, TopicInfo};
 use pelton_sandbox::{
-    Ceiling, Demand, Digest, Engine, EngineConfig, Generation, Limits, LoadError, Module, PublicKey, Signed, Spec,
-    Workshop,
+    Ceiling, Demand, Digest, Engine, EngineConfig, Generation, Header, Instance, Limits, LoadError, Module, PublicKey,
+    Record, RunError, Settled, Signed, Spec, Workshop,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,11 +59,12 @@ pub struct Prepared {
     pub membership: Membership,
     pub consumer: Properties,
     pub producer: Properties,
-    /// Where the admin server listens, if at all.
-    pub admin: Option<SocketAddr>,
+    /// Where the admin server listens, if at all, and the token for orders.
+    pub admin: Option<(Places, Option<String>)>,
     /// Partitions of all input topics together: more workers than these would stand idle.
     pub partitions: usize,
     pub wanted: Arc<Wanted>,
+    pub generations: Arc<Generations>,
     // Also keeps the pool that the instances live in.
     pub(super) engine: Engine,
 }
@@ -83,17 +88,24 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
         topics.look_up(producer, &mut problems);
     }
     let engine = engine(config, runtime, &mut problems);
+    let generations = Generations::default();
     let transforms = match &engine {
-        Some(engine) => transforms(config, engine, &topics, None, 1, &mut problems),
+        Some(engine) => {
+            let (generations, rejected) = (&generations, &Rejected::new());
+            let making = Making { old: None, number: 1, cause: "start", generations, rejected };
+            transforms(config, engine, &topics, &making, &mut problems)
+        }
         None => Vec::new(),
     };
     let identity = identity(config, &mut problems);
+    let admin = admin(config, &mut problems);
     let (Some((consumer, producer)), Some(engine), Some(identity), true) =
         (properties, engine, identity, problems.found.is_empty())
     else {
         return Err(problems.found);
     };
     let plan = Arc::new(plan(config, topics, transforms, None));
+    generations.settle(&plan, "start", Stage::Leaving);
     Ok(Prepared {
         partitions: plan.inputs.iter().map(|topic| topic.partitions as usize).sum(),
         wanted: Arc::new(Wanted::new(Arc::clone(&plan))),
@@ -108,8 +120,9 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
         },
         consumer,
         producer,
-        admin: config.admin.listen(),
+        admin,
         engine,
+        generations: Arc::new(generations),
     })
 }
 
@@ -334,13 +347,27 @@ pub fn workers(config: &Config) -> usize {
     config.workers.count()
 }
 
-/// The transforms, ready to run. What `old` has of them just so is taken over; the others get generations of this number.
+/// Generations that were rolled back, by transform: not taken up again until they change.
+pub(super) type Rejected = BTreeMap<String, (Digest, Spec)>;
+
+/// What the next plan's transforms are made beside.
+#[derive(Clone, Copy)]
+pub(super) struct Making<'a> {
+    pub old: Option<&'a Plan>,
+    /// Of generations that are new.
+    pub number: u64,
+    pub cause: &'a str,
+    pub generations: &'a Generations,
+    pub rejected: &'a Rejected,
+}
+
+/// The transforms, ready to run. What the old plan has of them just so is taken over; the others get new generations, on
+/// trial beside the old ones where that is asked for.
 pub(super) fn transforms(
     config: &Config,
     engine: &Engine,
     topics: &Topics,
-    old: Option<&Plan>,
-    number: u64,
+    making: &Making<'_>,
     problems: &mut Problems<'_>,
 ) -> Vec<TransformPlan> {
     let Some(keys) = keys(config, problems) else { return Vec::new() };
@@ -361,7 +388,7 @@ pub(super) fn transforms(
         let known = |module: &Module| pin.as_ref().is_none_or(|pin| *pin == module.digest()) && signed.is_none();
         let module = match modules.get(&transform.module) {
             Some(module) if known(module) => module.clone(),
-            _ => match load(engine, &transform.module, demand, old) {
+            _ => match load(engine, &transform.module, demand, making.old) {
                 Ok(module) => modules.entry(transform.module.clone()).insert_entry(module).get().clone(),
                 Err(error) => {
                     problems.add(
@@ -381,22 +408,141 @@ pub(super) fn transforms(
                 continue;
             }
         };
-        let running = old.and_then(|old| old.transforms.iter().find(|t| *t.name == *name.as_str()));
-        if let Some(running) =
-            running.filter(|t| t.generation.digest() == module.digest() && *t.generation.spec() == spec)
-        {
-            plans.push(transform_plan(name.as_str(), transform, running.generation.clone(), topics));
-            continue;
-        }
-        match Generation::prepare(&module, spec, number) {
-            Ok(generation) => plans.push(transform_plan(name.as_str(), transform, generation, topics)),
-            Err(error) => problems.add(Code::Unfit, &at("module"),
-                chain(&error),
-                "the module must fit the transform that it is configured for; `grants` and `limits` say what it may use",
-            ),
+        match seats(name.as_str(), transform, &module, spec, making) {
+            Ok(seats) => plans.push(transform_plan(name.as_str(), transform, seats, topics)),
+            Err(Unfit { key, message, help }) => problems.add(Code::Unfit, &at(key), message, help),
         }
     }
     plans
+}
+
+/// Who serves, who is tried, and who served before.
+struct Seats {
+    serving: Generation,
+    trial: Option<Arc<Trial>>,
+    previous: Option<Generation>,
+    samples: Arc<Samples>,
+}
+
+struct Unfit {
+    key: &'static str,
+    message: String,
+    help: &'static str,
+}
+
+/// Finds or makes the generation that the configuration wants of this transform, and its place beside the old one.
+fn seats(name: &str, transform: &Transform, module: &Module, spec: Spec, making: &Making<'_>) -> Result<Seats, Unfit> {
+    let wanted = |generation: &Generation| generation.digest() == module.digest() && *generation.spec() == spec;
+    let Some(running) = making.old.and_then(|old| old.transforms.iter().find(|t| *t.name == *name)) else {
+        let serving = make(name, module, spec, making, None)?;
+        return Ok(Seats { serving, trial: None, previous: None, samples: Arc::default() });
+    };
+    let samples = Arc::clone(&running.samples);
+    let (serving, previous) = (running.generation.clone(), running.previous.clone());
+    if wanted(&serving) {
+        return Ok(Seats { serving, trial: None, previous, samples });
+    }
+    if making.rejected.get(name).is_some_and(|(digest, of)| *digest == module.digest() && *of == spec) {
+        tracing::warn!(
+            transform = name,
+            digest = %module.digest(),
+            code = "reload.held_back",
+            advice = "change the module or its settings, or `pelton reload --retry`",
+            "this version was rolled back: the one that runs goes on"
+        );
+        return Ok(Seats { serving, trial: running.trial.clone(), previous, samples });
+    }
+    let kind = rollout::kind(&transform.rollout).map(|(kind, _)| kind);
+    let spec_of = serving.spec();
+    if kind.is_some() && (spec_of.inputs != spec.inputs || spec_of.outputs != spec.outputs) {
+        return Err(Unfit {
+            key: "rollout",
+            message: "input and output topics cannot change by a trial".into(),
+            help: "change the topics in a reload of their own, or leave `rollout` out",
+        });
+    }
+    let tried = running.trial.as_ref().filter(|trial| wanted(&trial.generation));
+    if let (Some(tried), Some(kind)) = (tried, kind)
+        && tried.kind == kind
+    {
+        return Ok(Seats { serving, trial: Some(Arc::clone(tried)), previous, samples });
+    }
+    let next = match tried.map(|trial| &trial.generation).or(previous.as_ref().filter(|g| wanted(g))) {
+        Some(known) => known.clone(),
+        None => make(name, module, spec.clone(), making, Some(&samples))?,
+    };
+    match kind {
+        Some(kind) => Ok(Seats {
+            serving,
+            trial: Some(Arc::new(Trial::new(next, kind))),
+            previous: previous.filter(|g| !wanted(g)),
+            samples,
+        }),
+        None => Ok(Seats { serving: next, trial: None, previous: Some(serving), samples }),
+    }
+}
+
+/// A new generation, checked with recent records where there are some.
+fn make(
+    name: &str,
+    module: &Module,
+    spec: Spec,
+    making: &Making<'_>,
+    samples: Option<&Samples>,
+) -> Result<Generation, Unfit> {
+    making.generations.begin(name, making.number, &module.digest().to_string(), making.cause);
+    let generation = Generation::prepare(module, spec, making.number).map_err(|error| Unfit {
+        key: "module",
+        message: chain(&error),
+        help: "the module must fit the transform that it is configured for; `grants` and `limits` say what it may use",
+    })?;
+    if let Some(samples) = samples {
+        self_check(&generation, &samples.all()).map_err(|message| Unfit {
+            key: "module",
+            message,
+            help: "the running version had no trouble with these records; nothing has changed",
+        })?;
+    }
+    making.generations.prepared(name, &generation);
+    Ok(generation)
+}
+
+/// A generation that fails on most of the recent records is not let near the stream. Rejecting them is its right.
+fn self_check(generation: &Generation, samples: &[Sample]) -> Result<(), String> {
+    let topic = |sample: &Sample| generation.spec().inputs.iter().position(|input| **input == *sample.topic);
+    let samples: Vec<(u32, &Sample)> = samples.iter().filter_map(|s| Some((topic(s)? as u32, s))).collect();
+    if samples.is_empty() {
+        return Ok(());
+    }
+    let mut instance = Instance::new(generation).map_err(|fault| fault.code.as_str().to_owned())?;
+    let (mut faults, mut last) = (0, "");
+    for (topic, sample) in &samples {
+        let of = &sample.message;
+        let headers: Vec<_> = of.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }).collect();
+        let record = Record {
+            topic: *topic,
+            partition: of.partition,
+            offset: of.offset,
+            timestamp_ms: of.timestamp_ms.unwrap_or(-1),
+            key: of.key.as_deref(),
+            value: of.value.as_deref(),
+            headers: &headers,
+        };
+        let ran = instance.run(&[record], &mut |_, settled| {
+            if let Settled::Fault(fault) = settled {
+                faults += 1;
+                last = fault.code.as_str();
+            }
+            Ok::<(), ()>(())
+        });
+        if let Err(RunError::Renewal(fault)) = ran {
+            return Err(format!("it cannot be instantiated again: {}", fault.code.as_str()));
+        }
+    }
+    if faults * 2 > samples.len() {
+        return Err(format!("it fails on {faults} of {} recent records, the last time with {last}", samples.len()));
+    }
+    Ok(())
 }
 
 /// A module that runs already is not compiled again.
@@ -471,12 +617,13 @@ fn spec(name: &str, transform: &Transform, guest_text: bool) -> Result<Spec, Str
     })
 }
 
-fn transform_plan(name: &str, transform: &Transform, generation: Generation, topics: &Topics) -> TransformPlan {
+fn transform_plan(name: &str, transform: &Transform, seats: Seats, topics: &Topics) -> TransformPlan {
     let own =
         |input: &InputTopic| transform.input.topics.iter().position(|t| t.as_str() == &*input.name).map(|i| i as u32);
+    let Seats { serving, trial, previous, samples } = seats;
     TransformPlan {
         name: Arc::from(name),
-        digest: Arc::from(generation.digest().to_string()),
+        digest: Arc::from(serving.digest().to_string()),
         inputs: topics.inputs.iter().map(own).collect(),
         outputs: transform.output.topics().map(|topic| topics.output_index(topic.as_str())).collect(),
         on_error: match (transform.on_error.then, transform.dead_letters()) {
@@ -485,7 +632,10 @@ fn transform_plan(name: &str, transform: &Transform, generation: Generation, top
             // A dead letter without a topic is refused by the configuration's own checks.
             (Then::Stop | Then::DeadLetter, _) => OnError::Stop,
         },
-        generation,
+        generation: serving,
+        trial,
+        previous,
+        samples,
     }
 }
 
@@ -526,6 +676,23 @@ fn delivery(config: &Config) -> DeliveryPlan {
         renew_in_doubt: config.delivery.renew_in_doubt,
         drain_limit: config.drain_limit.duration(),
     }
+}
+
+fn admin(config: &Config, problems: &mut Problems<'_>) -> Option<(Places, Option<String>)> {
+    let Admin::On(Listen { listen, token, socket }) = &config.admin else { return None };
+    let token = match token.as_ref().map(Secret::reveal).transpose() {
+        Ok(Some(token)) if token.trim().is_empty() => {
+            problems.add(Code::Environment, "admin.token", "the token is empty", "give it a value, or leave it out");
+            None
+        }
+        Ok(token) => token,
+        Err(error) => {
+            let help = "provide the value where it is said to be";
+            problems.add(Code::Environment, "admin.token", error.to_string(), help);
+            None
+        }
+    };
+    Some((Places { listen: *listen, socket: socket.clone() }, token))
 }
 
 fn identity(config: &Config, problems: &mut Problems<'_>) -> Option<Identity> {

@@ -127,7 +127,7 @@ impl<K> Lane<K> {
         self.rollbacks += 1;
         let mut backoff_max = BACKOFF_MAX;
         match cause.blame {
-            Blame::Brokers | Blame::Membership => {}
+            Blame::Brokers | Blame::Membership | Blame::Module => {}
             // The coordinator itself fences a transaction that is too old: after a pause of this process, say.
             Blame::Identity if ended.as_ref().is_some_and(|e| now.saturating_duration_since(e.since) >= timeout) => {}
             Blame::Identity => {

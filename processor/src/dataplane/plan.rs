@@ -5,13 +5,15 @@
 //! an index that is on its way never means another topic.
 
 use super::breaker::Allowance;
+use super::samples::Samples;
+use super::trial::Trial;
 use pelton_kafka::Start;
 use pelton_sandbox::Generation;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The application as its workers see it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// Also the group's name.
     pub application: Arc<str>,
@@ -47,7 +49,7 @@ pub struct OutputTopic {
 }
 
 /// One transform.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TransformPlan {
     pub name: Arc<str>,
     pub generation: Generation,
@@ -58,6 +60,12 @@ pub struct TransformPlan {
     /// By the transform's own output index: the [`Plan::outputs`] index.
     pub outputs: Vec<u32>,
     pub on_error: OnError,
+    /// Another generation that is tried beside it.
+    pub trial: Option<Arc<Trial>>,
+    /// The generation before, kept for a way back.
+    pub previous: Option<Generation>,
+    /// Recent records, to check the next generation with.
+    pub samples: Arc<Samples>,
 }
 
 impl TransformPlan {
