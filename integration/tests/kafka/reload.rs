@@ -1,14 +1,14 @@
 //! A changed configuration or module is taken up while records flow: each record once, each transaction by one generation;
 //! what is wrong changes nothing.
 
-use crate::support::{IDENTITY, LONG, Scene, Step, assert_each_once_in_order, numbered, numbers};
+use crate::support::{IDENTITY, LONG, MARKER, Scene, Step, assert_each_once_in_order, numbered};
 use pelton_integration::kafka::Record;
 use pelton_integration::process::Pelton;
 use pelton_integration::{eventually, guest};
 use std::collections::BTreeMap;
 use std::fs;
-
-const MARKER: Step<'_> = Step { name: "marker", guest: "marker", settings: "mark: a", ..IDENTITY };
+use std::path::Path;
+use std::time::Duration;
 
 fn says(pelton: &Pelton, text: &str) {
     eventually(&format!("the log has: {text}"), LONG, || pelton.log().contains(text).then_some(()));
@@ -47,7 +47,7 @@ fn settings_change_under_a_stream_of_records_without_losing_or_mixing_any() {
         scene.produce("in", &numbered(sent, sent + 2_000));
         sent += 2_000;
         eventually("the new mark is seen", LONG, || {
-            out.poll(std::time::Duration::from_millis(50)).unwrap();
+            out.poll(Duration::from_millis(50)).unwrap();
             out.records.last().is_some_and(|r| r.header("mark").as_deref() == Some(mark)).then_some(())
         });
     }
@@ -128,7 +128,7 @@ fn what_is_wrong_or_cannot_change_is_told_and_changes_nothing() {
     });
     scene.produce("in", &numbered(100, 200));
     eventually("the new mark is seen", LONG, || {
-        out.poll(std::time::Duration::from_millis(50)).unwrap();
+        out.poll(Duration::from_millis(50)).unwrap();
         out.records.last().is_some_and(|r| r.header("mark").as_deref() == Some("z")).then_some(())
     });
     assert_each_once_in_order(out.read(200, LONG), 200);
@@ -185,200 +185,189 @@ fn transforms_and_topics_come_and_go_while_records_flow() {
     assert_eq!(other.records.len(), 500);
 }
 
-/// A configuration with a Unix socket, which takes orders.
-fn with_socket(scene: &Scene, socket: &std::path::Path, step: Step<'_>, more: &str) -> String {
-    let admin = format!("admin: {{ listen: \"127.0.0.1:0\", socket: {} }}", socket.display());
-    scene.config("", &[step]).replace("admin: off", &admin) + more
+/// As kubelet, editors and deployments do it: another file takes the name.
+fn put(module: &Path, bytes: &[u8]) {
+    let next = module.with_extension("next");
+    fs::write(&next, bytes).unwrap();
+    fs::rename(next, module).unwrap();
 }
 
-/// `pelton ARGS` against the process of this configuration: exit code, and the answer.
-fn ask(config: &str, args: &[&str]) -> (i32, serde_json::Value) {
-    let home = tempfile::tempdir().unwrap();
-    let file = home.path().join("config.yaml");
-    fs::write(&file, config).unwrap();
-    let output = std::process::Command::new(pelton_integration::process::binary())
-        .args(args)
-        .args(["--output", "json", "-c"])
-        .arg(&file)
-        .output()
-        .unwrap();
-    let answer = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|_| panic!("{args:?}: {}", String::from_utf8_lossy(&output.stderr)));
-    (output.status.code().unwrap(), answer)
-}
-
-fn last_mark(out: &mut pelton_integration::kafka::Reader, mark: &str) {
-    eventually(&format!("mark {mark} is seen"), LONG, || {
-        out.poll(std::time::Duration::from_millis(50)).unwrap();
-        out.records.last().is_some_and(|r| r.header("mark").as_deref() == Some(mark)).then_some(())
-    });
+/// The marker with so much beside it that compiling takes seconds: a core module of functions that nobody calls, and data.
+/// 15 MiB, as a module of a scripting language is.
+fn large(marker: &[u8]) -> Vec<u8> {
+    use wasm_encoder::{
+        CodeSection, DataSection, Encode, Function, FunctionSection, MemorySection, MemoryType, Module, TypeSection,
+        ValType,
+    };
+    let mut types = TypeSection::new();
+    types.ty().function([ValType::I64], [ValType::I64]);
+    let (mut functions, mut code) = (FunctionSection::new(), CodeSection::new());
+    for n in 0..4_000_i64 {
+        functions.function(0);
+        let mut body = Function::new([]);
+        let mut body_of = body.instructions();
+        body_of.local_get(0);
+        for step in 0..100 {
+            body_of.i64_const(n * 1_000_003 + step).i64_mul().local_get(0).i64_xor();
+        }
+        body_of.end();
+        code.function(&body);
+    }
+    let mut memories = MemorySection::new();
+    let pages = MemoryType { minimum: 256, maximum: None, memory64: false, shared: false, page_size_log2: None };
+    memories.memory(pages);
+    let mut data = DataSection::new();
+    data.active(0, &wasm_encoder::ConstExpr::i32_const(0), vec![7; 12 << 20]);
+    let mut module = Module::new();
+    module.section(&types).section(&functions).section(&memories).section(&code).section(&data);
+    let module = module.finish();
+    let mut component = marker.to_vec();
+    component.push(1); // a section with a core module
+    module.encode(&mut component);
+    component
 }
 
 #[test]
-fn a_rollback_goes_back_at_once_and_holds_the_version_off_until_it_is_asked_for() {
-    let scene = Scene::new("rollback", &[("in", 2), ("out", 2)]);
+fn records_flow_on_while_a_large_module_is_compiled_and_other_reloads_wait() {
+    let scene = Scene::new("large", &[("in", 2), ("out", 2)]);
     let home = tempfile::tempdir().unwrap();
-    let socket = home.path().join("admin");
-    let config = |mark: &str| with_socket(&scene, &socket, Step { settings: mark, ..MARKER }, "");
-    let (a, b) = (config("mark: a"), config("mark: b"));
-    let mut pelton = Pelton::start(&a, "a");
-    let mut out = scene.reader("out");
-    let mut sent = 0;
-    let mut send = || {
-        scene.produce("in", &numbered(sent, sent + 500));
-        sent += 500;
+    let module = home.path().join("module.wasm");
+    let small = fs::read(guest::test_module("marker")).unwrap();
+    put(&module, &small);
+    let named = guest::test_module("marker").display().to_string();
+    // Not from the cache that tests share: it is to be compiled here and now.
+    let config = |mark: &str| {
+        scene
+            .config("cache_dir: off", &[Step { settings: mark, ..MARKER }])
+            .replace(&named, &module.display().to_string())
     };
-    send();
-    last_mark(&mut out, "a");
-    let (code, answer) = ask(&a, &["rollback", "marker"]);
-    assert_eq!((code, answer["code"].as_str()), (1, Some("rollback.nothing")));
-    pelton.reconfigure(&b);
-    let (code, answer) = ask(&b, &["reload"]);
-    assert_eq!((code, answer["result"].as_str()), (0, Some("applied")), "{answer}");
-    send();
-    last_mark(&mut out, "b");
-    let (code, answer) = ask(&b, &["rollback", "marker"]);
-    assert_eq!((code, answer["result"].as_str()), (0, Some("applied")), "{answer}");
-    assert!(answer["took_ms"].as_u64().unwrap() < 1000, "it compiles nothing: {answer}");
-    send();
-    last_mark(&mut out, "a");
-    // The configuration still asks for it; it is held off.
-    let (_, answer) = ask(&b, &["reload"]);
-    assert_eq!(answer["result"], "unchanged");
-    assert!(pelton.log().contains("reload.held_back"));
-    let (_, answer) = ask(&b, &["transforms", "marker"]);
-    assert_eq!((answer["generation"].as_u64(), answer["generations"][0]["generation"].as_u64()), (Some(1), Some(2)));
-    eventually("its last instance is gone", LONG, || {
-        send();
-        let (_, answer) = ask(&b, &["transforms", "marker"]);
-        (answer["generations"][0]["stage"] == "retired").then_some(())
+    let mut pelton = Pelton::start(&config("mark: a"), "a");
+    let mut out = scene.reader("out");
+    scene.produce("in", &numbered(0, 100));
+    out.read(100, LONG);
+    let large = large(&small);
+    assert!(large.len() > 14 << 20, "{}", large.len());
+    put(&module, &large);
+    pelton.signal(libc::SIGHUP);
+    eventually("a compiler is at work", LONG, || (children(pelton.id()) > 0).then_some(()));
+    // Meanwhile: records, and another reload that waits.
+    pelton.reconfigure(&config("mark: b"));
+    pelton.signal(libc::SIGHUP);
+    let mut sent = 100;
+    let mut rounds = 0;
+    loop {
+        scene.produce("in", &numbered(sent, sent + 100));
+        sent += 100;
+        rounds += 1;
+        let before = std::time::Instant::now();
+        eventually("they come out", LONG, || {
+            out.poll(Duration::from_millis(20)).unwrap();
+            (out.records.len() >= sent).then_some(())
+        });
+        assert!(before.elapsed() < Duration::from_secs(5), "the stream stood for {:?}", before.elapsed());
+        if pelton.log().matches("reloaded: workers").count() >= 1 && rounds >= 3 {
+            break;
+        }
+    }
+    eventually("the last configuration counts", LONG, || {
+        scene.produce("in", &numbered(sent, sent + 10));
+        sent += 10;
+        out.poll(Duration::from_millis(100)).unwrap();
+        out.records.last().is_some_and(|r| r.header("mark").as_deref() == Some("b")).then_some(())
     });
-    // Until somebody says so.
-    let (_, answer) = ask(&b, &["reload", "--retry"]);
-    assert_eq!(answer["result"], "applied", "{answer}");
-    send();
-    last_mark(&mut out, "b");
-    assert_eq!(ask(&b, &["rollback", "nobody"]).0, 1);
     assert_each_once_in_order(out.read(sent, LONG), sent);
     assert_eq!(pelton.stop(), Some(0));
 }
 
-#[test]
-fn a_canary_that_traps_on_one_percent_is_rolled_back_by_itself() {
-    let scene = Scene::new("canary", &[("in", 10), ("out", 10), ("dead", 1)]);
-    let home = tempfile::tempdir().unwrap();
-    let socket = home.path().join("admin");
-    let config = |settings: &str| {
-        let step = Step { settings, dead_letters: Some("dead"), ..MARKER };
-        with_socket(&scene, &socket, step, "    rollout: { canary: { partitions: 20%, for: 1h } }\n")
-    };
-    let (a, b) = (config("mark: a"), config("mark: b, trap: 100"));
-    let mut pelton = Pelton::start(&a, "a");
-    let (mut out, mut dead) = (scene.reader("out"), scene.reader("dead"));
-    scene.produce("in", &numbered(1, 2_000));
-    out.read(1_999, LONG);
-    pelton.reconfigure(&b);
-    assert_eq!(ask(&b, &["reload"]).1["result"], "applied");
-    let mut sent = 2_000;
-    let mut tried = serde_json::Value::Null;
-    eventually("it is rolled back", LONG, || {
-        scene.produce("in", &numbered(sent, sent + 200));
-        sent += 200;
-        let (_, answer) = ask(&b, &["transforms", "marker"]);
-        if !answer["trial"].is_null() {
-            tried = answer["trial"].clone();
-        }
-        pelton.log().contains("rollout.rolled_back").then_some(())
-    });
-    assert_eq!((tried["kind"].as_str(), tried["partitions"].as_f64()), (Some("canary"), Some(0.2)), "{tried}");
-    // From here on only the old one: nothing fails any more.
-    let (_, answer) = ask(&b, &["transforms", "marker"]);
-    assert!(answer["trial"].is_null(), "{answer}");
-    eventually("the old one has every partition", LONG, || {
-        scene.produce("in", &numbered(sent, sent + 200));
-        sent += 200;
-        pelton.log().contains("to=\"retired\"").then_some(())
-    });
-    scene.produce("in", &numbered(sent, sent + 2_000));
-    sent += 2_000;
-    eventually("everything has come out", LONG, || {
-        let short = std::time::Duration::from_millis(100);
-        (dead.poll(short).unwrap() + out.poll(short).unwrap() == 0
-            && out.records.len() + dead.records.len() + 1 >= sent)
-            .then_some(())
-    });
-    let failed = numbers(&dead.records);
-    assert!(failed.len() >= 3, "{failed:?}");
-    assert!(failed.iter().all(|number| *number < sent - 2_000), "the old one fails on none: {failed:?}");
-    // Each number once, in the outputs or in the dead letters; each key in order.
-    let mut all = numbers(&out.records);
-    all.extend(numbers(&dead.records));
-    all.sort_unstable();
-    assert_eq!(all, (1..sent).collect::<Vec<_>>());
-    // Two partitions of ten had it.
-    let with_b: std::collections::BTreeSet<i32> =
-        out.records.iter().filter(|r| r.header("mark").as_deref() == Some("b")).map(|r| r.partition).collect();
-    assert_eq!(with_b.into_iter().collect::<Vec<_>>(), [4, 9]);
-    // The story, in five lines.
-    let log = pelton.log();
-    let story = ["being prepared", "to=\"trial\"", "rollout.rolled_back", "to=\"rolled_back\"", "to=\"retired\""];
-    let places: Vec<Option<usize>> = story.iter().map(|line| log.rfind(line)).collect();
-    assert!(places.is_sorted() && places[0].is_some(), "{places:?}\n{log}");
-    assert_eq!(pelton.stop(), Some(0));
+/// Children of all its threads.
+fn children(id: u32) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let of = |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).unwrap_or_default();
+    tasks.map(|task| of(task).split_whitespace().count()).sum()
 }
 
 #[test]
-fn a_shadow_is_compared_and_writes_nothing_until_it_takes_over() {
-    let scene = Scene::new("shadow", &[("in", 2), ("out", 2)]);
+fn what_is_no_transform_any_more_is_refused_and_the_old_one_goes_on() {
+    let scene = Scene::new("unfit", &[("in", 1), ("out", 1)]);
     let home = tempfile::tempdir().unwrap();
-    let socket = home.path().join("admin");
+    let module = home.path().join("module.wasm");
+    let good = fs::read(guest::test_module("marker")).unwrap();
+    put(&module, &good);
+    let named = guest::test_module("marker").display().to_string();
     let config = |mark: &str| {
-        let step = Step { settings: mark, ..MARKER };
-        with_socket(&scene, &socket, step, "    rollout: { shadow: { for: 1h, compare: json } }\n")
+        scene.config("", &[Step { settings: mark, ..MARKER }]).replace(&named, &module.display().to_string())
     };
-    let (a, b) = (config("mark: a"), config("mark: b"));
-    let mut pelton = Pelton::start(&a, "a");
+    let mut pelton = Pelton::start(&config("mark: a"), "a");
+    says(&pelton, "running");
+    let mut refusals = 0;
+    let mut refused = |pelton: &Pelton, what: &str, expected: &str| {
+        pelton.signal(libc::SIGHUP);
+        refusals += 1;
+        eventually(what, LONG, || (pelton.log().matches("reload.refused").count() >= refusals).then_some(()));
+        assert!(pelton.log().contains(expected), "{what}: {}", pelton.log());
+        // The watch may have seen it as well.
+        refusals = pelton.log().matches("reload.refused").count();
+    };
+    put(&module, &good[..good.len() / 2]);
+    refused(&pelton, "half a module", "module");
+    put(&module, b"not a module");
+    refused(&pelton, "text", "not a WebAssembly component");
+    // The least component there is: of neither world.
+    put(&module, b"\0asm\x0d\0\x01\0");
+    refused(&pelton, "another world", "pelton:transform");
+    // Tests may run as root, who may read anything: a file that cannot be read is a directory here.
+    fs::remove_file(&module).unwrap();
+    fs::create_dir(&module).unwrap();
+    refused(&pelton, "no permission", "is not a file");
+    fs::remove_dir(&module).unwrap();
+    scene.produce("in", &numbered(0, 100));
     let mut out = scene.reader("out");
-    scene.produce("in", &numbered(0, 500));
-    out.read(500, LONG);
-    pelton.reconfigure(&b);
-    assert_eq!(ask(&b, &["reload"]).1["result"], "applied");
-    scene.produce("in", &numbered(500, 1_500));
-    let answer = eventually("both had them", LONG, || {
-        let (_, answer) = ask(&b, &["transforms", "marker"]);
-        (answer["trial"]["compared"].as_u64()? >= 1_000).then_some(answer)
-    });
-    let trial = &answer["trial"];
-    assert_eq!((trial["differences"].as_u64(), trial["candidate"]["failures"].as_u64()), (Some(1_000), Some(0)));
-    let sample = trial["samples"][0]["record"].as_str().unwrap();
-    assert!(sample.starts_with(&scene.topic("in")), "{sample}");
-    assert!(out.read(1_500, LONG).iter().all(|r| r.header("mark").as_deref() == Some("a")), "the old one counts");
-    // Enough seen.
-    assert_eq!(ask(&b, &["promote", "marker"]).1["result"], "applied");
-    assert_eq!(ask(&b, &["promote", "marker"]).1["code"], "promote.nothing");
-    scene.produce("in", &numbered(1_500, 2_000));
-    last_mark(&mut out, "b");
-    assert_each_once_in_order(out.read(2_000, LONG), 2_000);
+    out.read(100, LONG);
+    // Module and configuration at once: one new generation.
+    let mut other = good.clone();
+    other.extend([0, 4, 3, b'n', b'e', b'w']); // a custom section
+    put(&module, &other);
+    pelton.reconfigure(&config("mark: b"));
+    pelton.signal(libc::SIGHUP);
+    says(&pelton, "reloaded: workers");
+    scene.produce("in", &numbered(100, 200));
+    out.read(200, LONG);
+    let seen = marks(&out.records);
+    assert_eq!(seen[&0], ["a", "b"]);
+    assert_eq!(pelton.log().matches("to=\"serving\"").count(), 2, "the first, and one for both changes");
     assert_eq!(pelton.stop(), Some(0));
 }
 
 #[test]
-fn a_version_that_fails_on_recent_records_is_refused() {
-    let scene = Scene::new("selfcheck", &[("in", 1), ("out", 1)]);
-    let home = tempfile::tempdir().unwrap();
-    let socket = home.path().join("admin");
-    let config = |settings: &str| with_socket(&scene, &socket, Step { settings, ..MARKER }, "");
-    let (a, b) = (config("mark: a"), config("mark: b, trap: 1"));
-    let mut pelton = Pelton::start(&a, "a");
+fn a_reload_in_the_middle_of_a_rebalance_or_of_a_drain_loses_nothing() {
+    let scene = Scene::new("amid", &[("in", 6), ("out", 6)]);
+    let config = |mark: &str| scene.config("", &[Step { settings: mark, ..MARKER }]);
+    let mut first = Pelton::start(&config("mark: 0"), "a");
+    says(&first, "running");
+    let mut sent = 0;
+    let mut send = || {
+        scene.produce("in", &numbered(sent, sent + 3_000));
+        sent += 3_000;
+    };
+    send();
+    for round in 1..=3 {
+        // A member comes; a reload at once, and one when it has partitions; it goes again, reloading.
+        let mut second = Pelton::start(&config(&format!("mark: {round}")), "b");
+        first.reconfigure(&config(&format!("mark: {round}")));
+        first.signal(libc::SIGHUP);
+        send();
+        says(&second, "partitions assigned");
+        first.reconfigure(&config(&format!("mark: {round}x")));
+        second.reconfigure(&config(&format!("mark: {round}x")));
+        first.signal(libc::SIGHUP);
+        second.signal(libc::SIGHUP);
+        send();
+        second.signal(libc::SIGHUP);
+        assert_eq!(second.stop(), Some(0));
+    }
     let mut out = scene.reader("out");
-    scene.produce("in", &numbered(0, 100));
-    out.read(100, LONG);
-    pelton.reconfigure(&b);
-    let (code, answer) = ask(&b, &["reload"]);
-    assert_eq!((code, answer["code"].as_str()), (1, Some("reload.refused")));
-    let message = answer["message"].as_str().unwrap();
-    assert!(message.contains("recent records, the last time with guest.panic"), "{message}");
-    scene.produce("in", &numbered(100, 200));
-    assert!(out.read(200, LONG).iter().all(|r| r.header("mark").as_deref() == Some("a")));
-    assert_eq!(pelton.stop(), Some(0));
+    assert_each_once_in_order(out.read(sent, LONG), sent);
+    first.reconfigure(&config("mark: last"));
+    first.signal(libc::SIGHUP);
+    assert_eq!(first.stop(), Some(0));
 }

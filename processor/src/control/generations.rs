@@ -92,6 +92,12 @@ pub struct Entry {
 pub struct Generations(Mutex<BTreeMap<String, Vec<Entry>>>);
 
 impl Generations {
+    /// The number of the last generation of any transform.
+    pub fn last(&self) -> u64 {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.values().flatten().map(|entry| entry.generation).max().unwrap_or(0)
+    }
+
     /// A generation is being prepared.
     pub fn begin(&self, transform: &str, generation: u64, digest: &str, cause: &str) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);

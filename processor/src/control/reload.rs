@@ -41,8 +41,6 @@ pub struct Reloader {
 #[derive(Debug)]
 struct State {
     config: Config,
-    /// Of the last generation that was prepared.
-    number: u64,
     rejected: Rejected,
 }
 
@@ -76,7 +74,7 @@ impl Reloader {
         generations: Arc<Generations>,
     ) -> Self {
         let files = Mutex::new(files(&sources, &loaded.config));
-        let state = Mutex::new(State { config: loaded.config.clone(), number: 1, rejected: Rejected::new() });
+        let state = Mutex::new(State { config: loaded.config.clone(), rejected: Rejected::new() });
         Reloader { sources, engine, cluster, wanted, generations, state, files }
     }
 
@@ -122,8 +120,7 @@ impl Reloader {
         let mut problems = Problems::new(&loaded);
         let mut topics = Topics::of(&loaded.config, Some(&old));
         topics.look_up(&self.cluster, &mut problems);
-        state.number += 1;
-        let (number, rejected) = (state.number, &state.rejected);
+        let (number, rejected) = (self.generations.last() + 1, &state.rejected);
         let making = Making { old: Some(&old), number, cause, generations: &self.generations, rejected };
         let transforms = transforms(&loaded.config, &self.engine, &topics, &making, &mut problems);
         if let Some(errors) = problems.into_errors() {

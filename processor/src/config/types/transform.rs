@@ -291,11 +291,13 @@ pub struct TrialBudget {
     #[schemars(extend("x-minimum" = "0%", "x-maximum" = "100%"))]
     pub failures: Percent,
 
-    /// 99th percentile of the time for a record, relative to the running version's. 0% does not look at it.
+    /// 99th percentile of the time for a record, relative to the running version's. Judged after 1,000 records; a twentieth of
+    /// `limits.deadline` is never too much. 0% does not look at it.
     #[schemars(extend("x-minimum" = "0%", "x-maximum" = "10000%"))]
     pub p99: Percent,
 
-    /// Mean fuel of a record, relative to the running version's. 0% does not look at it.
+    /// Mean fuel of a record, relative to the running version's. Judged after 1,000 records; a ten-thousandth of
+    /// `limits.fuel` is never too much. 0% does not look at it.
     #[schemars(extend("x-minimum" = "0%", "x-maximum" = "10000%"))]
     pub fuel: Percent,
 }
