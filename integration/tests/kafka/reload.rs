@@ -30,7 +30,7 @@ fn marks(records: &[Record]) -> BTreeMap<i32, Vec<String>> {
 #[test]
 fn settings_change_under_a_stream_of_records_without_losing_or_mixing_any() {
     let scene = Scene::new("reload", &[("in", 4), ("out", 4)]);
-    let config = |mark: &str| scene.config("", &[Step { settings: mark, ..MARKER }]);
+    let config = |mark: &str| scene.config("observe: { guest_text: true }", &[Step { settings: mark, ..MARKER }]);
     let mut pelton = Pelton::start(&config("mark: a"), "a");
     let mut out = scene.reader("out");
     let mut sent = 0;
@@ -52,12 +52,15 @@ fn settings_change_under_a_stream_of_records_without_losing_or_mixing_any() {
         });
     }
     assert_each_once_in_order(out.read(sent, LONG), sent);
+    // Each instance is told before it goes.
+    ["a", "b", "c"].iter().for_each(|mark| says(&pelton, &format!("mark {mark} goes after ")));
     for (partition, seen) in marks(&out.records) {
         let expected = ["a", "b", "c", "d"];
         let at = |mark: &String| expected.iter().position(|e| e == mark);
         assert!(seen.windows(2).all(|w| at(&w[0]) < at(&w[1])), "partition {partition}: {seen:?}");
     }
     assert_eq!(pelton.stop(), Some(0));
+    assert!(pelton.log().contains("mark d goes after "), "{}", pelton.log());
 }
 
 #[test]

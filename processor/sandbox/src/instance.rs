@@ -64,6 +64,7 @@ pub(crate) struct Turn {
 pub(crate) struct Live {
     pub(crate) store: Store<Host>,
     pub(crate) process: Func,
+    pub(crate) drain: Option<Func>,
 }
 
 /// What `process-packed` itself returns, and wasmtime around it.
@@ -104,6 +105,15 @@ impl Instance {
             fuel: 0,
             time: Duration::ZERO,
             singly: 0,
+        }
+    }
+
+    /// Lets the instance go in good order: its `drain` runs, where it has one, within the time for `configure`. What
+    /// that comes to changes nothing any more.
+    pub fn drain(mut self) -> Result<(), Fault> {
+        match self.live.take() {
+            Some(live) => setup::drain(&self.generation, live),
+            None => Ok(()),
         }
     }
 

@@ -54,7 +54,24 @@ pub(crate) fn renew(generation: &Generation, record_pace: Pace) -> Result<Live, 
         }
     };
     let process = instance.get_func(&mut store, export).ok_or_else(|| contract("an export has vanished"))?;
-    Ok(Live { store, process })
+    let drain = instance.get_func(&mut store, "drain");
+    if let Some(drain) = &drain {
+        drain.typed::<(), ()>(&store).map_err(link)?;
+    }
+    Ok(Live { store, process, drain })
+}
+
+/// The last call of an instance, if it wants one.
+pub(crate) fn drain(generation: &Generation, live: Live) -> Result<(), Fault> {
+    let Live { mut store, drain: Some(drain), .. } = live else { return Ok(()) };
+    let runtime = generation.module().engine().runtime().clone();
+    let _entered = runtime.enter();
+    let pace = Pace::unfuelled(generation.spec().limits.configure_deadline);
+    let call = async |store: &mut Store<Host>| drain.typed::<(), ()>(&*store)?.call_async(store, ()).await;
+    watch(&mut store, pace, call).map_err(|error| match error {
+        PrepareError::Configure(fault) => fault,
+        other => contract(&other.to_string()),
+    })
 }
 
 fn store(generation: &Generation, pace: Pace) -> Result<Store<Host>, PrepareError> {

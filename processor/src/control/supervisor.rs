@@ -402,23 +402,28 @@ fn start(
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         // WASI's timers and files live in the runtime.
         let _runtime = runtime.enter();
-        let mut processor = Processor::new(Arc::clone(&plan), counters);
-        let worker = Worker {
-            source,
-            lanes,
-            process: |plan: &Arc<Plan>, batch: &Batch, refusal: Option<&Refusal>, sink: &mut _, spent: &mut _| {
-                processor.run(plan, batch, refusal, sink, spent)
-            },
-            wanted,
-            plan: Arc::clone(&plan),
-            version,
-            size: BatchSize::new(&plan.delivery, plan.deadline()),
-            spent: TimeSpent::new(plan.transforms.len()),
-            holds: Holds::new(&plan.allowances),
-            orders,
-            drain_limit: plan.delivery.drain_limit,
+        let run = move || {
+            let mut processor = Processor::new(Arc::clone(&plan), counters);
+            let worker = Worker {
+                source,
+                lanes,
+                process: |plan: &Arc<Plan>, batch: &Batch, refusal: Option<&Refusal>, sink: &mut _, spent: &mut _| {
+                    processor.run(plan, batch, refusal, sink, spent)
+                },
+                wanted,
+                plan: Arc::clone(&plan),
+                version,
+                size: BatchSize::new(&plan.delivery, plan.deadline()),
+                spent: TimeSpent::new(plan.transforms.len()),
+                holds: Holds::new(&plan.allowances),
+                orders,
+                drain_limit: plan.delivery.drain_limit,
+            };
+            let result = worker.run();
+            processor.drain();
+            result
         };
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| worker.run())).ok();
+        let result = std::panic::catch_unwind(AssertUnwindSafe(run)).ok();
         let _ = report.send((index, result));
     })?;
     Ok(wake)

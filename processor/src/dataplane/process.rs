@@ -159,6 +159,13 @@ impl Processor {
         Ok(())
     }
 
+    /// The worker ends in good order.
+    pub fn drain(self) {
+        for (seat, transform) in self.seats.into_iter().zip(&self.plan.transforms) {
+            [seat.running, seat.candidate].into_iter().flatten().for_each(|instance| let_go(instance, &transform.name));
+        }
+    }
+
     /// Keeps the instances of generations that the plan has too; the others are let go.
     fn adopt(&mut self, plan: &Arc<Plan>) {
         let mut seats = std::mem::take(&mut self.seats);
@@ -183,10 +190,23 @@ impl Processor {
                     throttle,
                     sampling,
                 };
+                [running, candidate].into_iter().flatten().for_each(|instance| let_go(instance, &new.name));
             }
             self.seats.push(seat);
         }
+        // What is left is of transforms that are no more.
+        for (seat, transform) in seats.into_iter().zip(&self.plan.transforms) {
+            seat.running.into_iter().chain(seat.candidate).for_each(|instance| let_go(instance, &transform.name));
+        }
         self.plan = Arc::clone(plan);
+    }
+}
+
+fn let_go(instance: Instance, transform: &str) {
+    let generation = instance.generation();
+    if let Err(fault) = instance.drain() {
+        let code = fault.code.as_str();
+        tracing::warn!(transform, generation, code, "a guest failed in its `drain`: it goes all the same");
     }
 }
 

@@ -115,6 +115,9 @@ macro_rules! export {
                 fn process_packed(batch: ::std::vec::Vec<u8>) -> Result<(), ::std::string::String> {
                     GUEST.with(|guest| guest.process(&batch))
                 }
+                fn drain() {
+                    GUEST.with(|guest| guest.drain());
+                }
             }
     $crate::rt::export_component!(Component with_types_in $crate::rt::bindings);
         };

@@ -10,7 +10,7 @@ use crate::window::{Sink, Window};
 #[allow(missing_debug_implementations, unreachable_pub, unsafe_code, reason = "generated")]
 pub mod bindings {
     wit_bindgen::generate!({
-        world: "transform-packed",
+        world: "drained-transform-packed",
         path: "../wit",
         pub_export_macro: true,
         export_macro_name: "export_component",
@@ -68,6 +68,12 @@ impl<T: Transform> Slot<T> {
         let transform = T::configure(&Settings::new(settings), &topics)?;
         *self.0.borrow_mut() = Some(State { transform, topics, window: Window::new::<Host>(true) });
         Ok(())
+    }
+
+    pub fn drain(&self) {
+        if let Some(state) = &mut *self.0.borrow_mut() {
+            state.transform.drain();
+        }
     }
 
     pub fn process(&self, batch: &[u8]) -> Result<(), String> {

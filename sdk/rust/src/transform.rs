@@ -32,6 +32,10 @@ pub trait Transform: Sized + 'static {
 
     /// Called for each record, in order within a partition. Decides what becomes of it.
     fn process(&mut self, record: &Record<'_>, out: &mut Outputs<'_>) -> Result<Outcome, Reject>;
+
+    /// Called before the instance goes in good order: at a reload, or when the process ends. It can log; it has no outputs, for
+    /// those of all records are written. Not called after a panic or an exceeded limit, nor when the process is killed.
+    fn drain(&mut self) {}
 }
 
 /// What becomes of a record, unless it is rejected.

@@ -258,3 +258,27 @@ fn instances_per_process() {
     assert_eq!(acts(&mut first, &["keep"]), [Out::Keep]);
     assert!(Instance::new(&generation).is_ok());
 }
+
+#[test]
+fn drain_is_the_last_call_and_has_a_deadline() {
+    let with = |drain: &str| {
+        let mut spec = setting("drain", drain);
+        spec.limits.configure_deadline = Duration::from_millis(50);
+        spec
+    };
+    let drained = |drain: &str| {
+        let mut instance = instance("typed", with(drain));
+        acts(&mut instance, &["keep"]);
+        instance.drain().map_err(|fault| fault.code)
+    };
+    assert_eq!(drained("keep"), Ok(()));
+    assert_eq!(drained("loop"), Err(FaultCode::Deadline));
+    assert_eq!(drained("panic at last"), Err(FaultCode::Panic));
+    assert_eq!(drained("alloc 100000000"), Err(FaultCode::OutOfMemory));
+    // Not after a trap: that instance is gone already.
+    let mut trapped = instance("typed", with("loop"));
+    acts(&mut trapped, &["abort"]);
+    assert_eq!(trapped.drain().map_err(|fault| fault.code), Ok(()));
+    // A guest without one is asked for nothing.
+    assert_eq!(instance("hostile", spec()).drain().map_err(|fault| fault.code), Ok(()));
+}

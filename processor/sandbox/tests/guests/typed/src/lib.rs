@@ -2,15 +2,23 @@
 
 use acts::{Act, act};
 
-wit_bindgen::generate!({ world: "transform", path: "../../../../../sdk/wit" });
+wit_bindgen::generate!({ world: "drained-transform", path: "../../../../../sdk/wit" });
 
 use pelton::transform::log;
 use pelton::transform::types::{Header, Output};
 
 struct Actor;
 
+thread_local! {
+    /// What to do in `drain`.
+    static DRAIN: std::cell::RefCell<String> = const { std::cell::RefCell::new(String::new()) };
+}
+
 impl Guest for Actor {
     fn configure(settings: Vec<(String, String)>) -> Result<(), String> {
+        if let Some((_, text)) = settings.iter().find(|(name, _)| name == "drain") {
+            DRAIN.set(text.clone());
+        }
         match settings.iter().find(|(name, _)| name == "configure") {
             Some((_, text)) if text == "refuse" => Err("refused as asked".into()),
             Some((_, text)) => {
@@ -18,6 +26,13 @@ impl Guest for Actor {
                 Ok(())
             }
             None => Ok(()),
+        }
+    }
+
+    fn drain() {
+        let text = DRAIN.take();
+        if !text.is_empty() {
+            act(Some(text.as_bytes()));
         }
     }
 
