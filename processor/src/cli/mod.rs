@@ -9,6 +9,7 @@ mod dlq;
 mod exit;
 mod inspect;
 mod logging;
+mod metrics_cmd;
 mod offsets;
 pub mod run;
 mod sign;
@@ -93,6 +94,9 @@ enum Command {
     /// See dead letters, or send them through again.
     #[command(subcommand)]
     Dlq(dlq::Command),
+    /// What is counted.
+    #[command(subcommand, hide = true)]
+    Metrics(metrics_cmd::Command),
     /// Compile a module from stdin to stdout: for Pelton itself.
     #[command(name = COMPILE_MODULE, hide = true)]
     CompileModule,
@@ -150,6 +154,7 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: &impl Par
         Some(Command::Verify(arguments)) => sign::verify(&arguments),
         Some(Command::Offsets(command)) => offsets::offsets(&global, &command),
         Some(Command::Dlq(command)) => dlq::dlq(&global, &command),
+        Some(Command::Metrics(command)) => metrics_cmd::metrics(&command),
         Some(Command::CompileModule) if pelton_sandbox::work() => Exit::Ok,
         Some(Command::CompileModule) => Exit::Failed,
     }

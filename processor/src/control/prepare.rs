@@ -16,7 +16,6 @@ use pelton_sandbox::{
 };
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,8 +55,8 @@ pub struct Prepared {
     pub consumer: Properties,
     pub producer: Properties,
     pub breakers: Arc<Breakers>,
-    /// Where the admin server listens, if at all.
-    pub admin: Option<SocketAddr>,
+    /// Whether the lag of each partition is told.
+    pub partition_metrics: bool,
     /// Partitions of all input topics together: more workers than these would stand idle.
     pub partitions: usize,
     pub wanted: Arc<Wanted>,
@@ -126,9 +125,9 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
         breakers: Arc::new(Breakers::new(
             config.transforms.iter().map(|(name, of)| allowance(name.as_str(), of)).collect(),
         )),
+        partition_metrics: config.observe.partition_metrics,
         consumer,
         producer,
-        admin: config.admin.listen(),
         topics,
         engine,
     })

@@ -6,11 +6,13 @@ use super::prepare::{Problems, Topics, transforms};
 use crate::config::{self, Config, ConfigErrors, Loaded, Paint, Sources};
 use crate::dataplane::plan::{OutputTopic, Plan};
 use crate::dataplane::wanted::Wanted;
+use crate::telemetry::ReloadCounts;
 use pelton_sandbox::Engine;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -23,6 +25,8 @@ pub struct Reloader {
     wanted: Arc<Wanted>,
     /// Held for as long as a reload takes.
     state: Mutex<State>,
+    /// How reloads ended so far.
+    pub counts: Arc<ReloadCounts>,
     /// Of the present configuration; never held for long.
     files: Mutex<Vec<PathBuf>>,
 }
@@ -46,7 +50,7 @@ impl Reloader {
     pub fn new(sources: Sources, loaded: &Loaded, engine: Engine, topics: Topics, wanted: Arc<Wanted>) -> Self {
         let files = Mutex::new(files(&sources, &loaded.config));
         let state = Mutex::new(State { config: loaded.config.clone(), number: 1 });
-        Reloader { sources, engine, topics, wanted, state, files }
+        Reloader { sources, engine, topics, wanted, state, files, counts: Arc::default() }
     }
 
     /// The files whose change asks for a reload: configurations, modules, signatures.
@@ -81,10 +85,12 @@ impl Reloader {
                 *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files(&self.sources, &config);
                 (state.config, state.number) = (config, number);
                 self.wanted.set(Arc::new(plan));
+                self.counts.applied.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(cause, took_ms = started.elapsed().as_millis() as u64, "reloaded");
                 true
             }
             Err(Refused::Config(errors)) => {
+                self.counts.refused.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(
                     code = "reload.refused",
                     cause,
@@ -95,6 +101,7 @@ impl Reloader {
                 false
             }
             Err(Refused::Fixed(keys)) => {
+                self.counts.refused.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(
                     code = "reload.fixed",
                     cause,

@@ -6,7 +6,7 @@
 
 use super::prepare::{Prepared, prepare, workers};
 use super::reload::{self, Reloader};
-use crate::admin::{self, Health};
+use crate::admin;
 use crate::config::{ConfigError, Loaded, Sources};
 use crate::dataplane::breaker::TimeSpent;
 use crate::dataplane::counters::{Counters, Totals, WorkerStatus};
@@ -21,10 +21,12 @@ use crate::dataplane::process::Processor;
 use crate::dataplane::recent::Recent;
 use crate::dataplane::sink::{KafkaSink, LaneParts};
 use crate::dataplane::worker::{Order, Orders, Worker, WorkerError};
+use crate::telemetry::{Push, Pusher, Running as Observed, limit};
 use pelton_kafka::{Batch, Consumer, GroupMetadata, Wake};
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
@@ -99,6 +101,17 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
         Ok(runtime) => runtime,
         Err(error) => return Ended::Broken(format!("no runtime: {error}")),
     };
+    let status = Arc::new(admin::Status::default());
+    // Before anything that takes time: who starts us asks whether we live.
+    if let Some(listen) = loaded.config.admin.listen() {
+        match runtime.block_on(admin::serve(listen, Arc::clone(&status))) {
+            Ok(address) => tracing::info!(%address, "admin server listens"),
+            Err(error) => {
+                let advice = "set `admin.listen` or `admin: off`";
+                return Ended::Broken(format!("the admin server cannot listen on {listen}: {error}; {advice}"));
+            }
+        }
+    }
     let started = Instant::now();
     let prepared = match prepare(loaded, runtime.handle()) {
         Ok(prepared) => prepared,
@@ -125,13 +138,19 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
     }
     let Prepared { engine, topics, wanted, .. } = &prepared;
     let reloader = Arc::new(Reloader::new(sources.clone(), loaded, engine.clone(), topics.clone(), Arc::clone(wanted)));
-    let ended = runtime.block_on(supervise(&prepared, &reloader, parts, count));
+    let ended = runtime.block_on(supervise(&prepared, &reloader, parts, count, &status));
     // Threads that hang in a call of librdkafka must not keep the process.
     runtime.shutdown_background();
     ended
 }
 
-async fn supervise(prepared: &Prepared, reloader: &Arc<Reloader>, parts: &impl Parts, count: usize) -> Ended {
+async fn supervise(
+    prepared: &Prepared,
+    reloader: &Arc<Reloader>,
+    parts: &impl Parts,
+    count: usize,
+    status: &admin::Status,
+) -> Ended {
     let orders = Arc::new(Orders::default());
     let (report, mut reports) = unbounded_channel();
     let mut running = Vec::new();
@@ -155,27 +174,26 @@ async fn supervise(prepared: &Prepared, reloader: &Arc<Reloader>, parts: &impl P
         start(prepared, parts, index, &orders, &report, counters).map_err(|error| error.to_string())
     };
     let drain_limit = prepared.plan.delivery.drain_limit;
-    if let Some(listen) = prepared.admin {
-        let health = Health {
-            workers: running.iter().map(|w| Arc::clone(&w.counters)).collect(),
-            lanes: LANES as u64,
-            breakers: Arc::clone(&prepared.breakers),
-        };
-        match admin::serve(listen, health).await {
-            Ok(address) => tracing::info!(%address, "admin server listens"),
-            Err(error) => {
-                order(&orders, &running, Order::Drain);
-                let text =
-                    format!("the admin server cannot listen on {listen}: {error}; set `admin.listen` or `admin: off`");
-                let _ = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart, None).await;
-                return Ended::Broken(text);
-            }
-        }
-    }
+    let observed = Arc::new(Observed {
+        workers: running.iter().map(|worker| Arc::clone(&worker.counters)).collect(),
+        lanes: LANES as u64,
+        breakers: Arc::clone(&prepared.breakers),
+        wanted: Arc::clone(&prepared.wanted),
+        engine: prepared.engine.clone(),
+        reloads: Arc::clone(&reloader.counts),
+        partition_metrics: prepared.partition_metrics,
+    });
+    status.started(Arc::clone(&observed));
+    let pusher = push(prepared, observed);
     let reloads = Reloads::new(reloader);
+    let limited = tokio::spawn(limit::report());
     let watch = tokio::spawn(watch(Arc::clone(reloader), reloads.clone()));
-    let ended = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart, Some(&reloads)).await;
+    let ended = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart, &reloads).await;
     watch.abort();
+    limited.abort();
+    if let Some(pusher) = pusher {
+        pusher.stop();
+    }
     let totals = running.iter().map(|worker| worker.counters.read()).fold(Totals::default(), |a, b| a + b);
     tracing::info!(
         records_in = totals.records_in,
@@ -195,13 +213,30 @@ async fn supervise(prepared: &Prepared, reloader: &Arc<Reloader>, parts: &impl P
     ended
 }
 
+/// Pushes metrics where the environment asks for it. What it asks for in vain is told; records matter more.
+fn push(prepared: &Prepared, observed: Arc<Observed>) -> Option<Pusher> {
+    let identity = &prepared.identity;
+    let push = Push::from_env(|name| std::env::var(name).ok(), &identity.application, &identity.instance);
+    let pusher = match push {
+        Ok(push) => Pusher::start(push?, observed),
+        Err(unfit) => Err(unfit.to_string()),
+    };
+    pusher
+        .inspect(|_| tracing::info!("metrics are pushed by OTLP"))
+        .inspect_err(|error| {
+            let advice = "correct the variable and restart; nothing is pushed";
+            tracing::error!(code = "telemetry.otlp", advice, "metrics cannot be pushed: {error}");
+        })
+        .ok()
+}
+
 async fn until_all_end(
     orders: &Orders,
     running: &mut [Running],
     reports: &mut UnboundedReceiver<Verdict>,
     drain_limit: Duration,
     restart: impl Fn(usize, &Arc<Counters>) -> Result<Arc<Wake>, String>,
-    reloads: Option<&Reloads>,
+    reloads: &Reloads,
 ) -> Ended {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -272,9 +307,7 @@ async fn until_all_end(
             }
             heard = signals.next() => {
                 let Some(wanted) = heard else {
-                    if let Some(reloads) = reloads {
-                        reloads.ask("signal");
-                    }
+                    reloads.ask("signal");
                     continue;
                 };
                 let wanted = if orders.get() == Order::Run { wanted } else { Order::Abort };
@@ -370,7 +403,9 @@ impl Reloads {
                 }
                 let reloader = Arc::clone(&reloader);
                 // Compiling takes seconds.
+                let counts = Arc::clone(&reloader.counts);
                 if let Err(error) = tokio::task::spawn_blocking(move || reloader.reload(cause)).await {
+                    counts.failed.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(code = "reload.broken", %error, "a reload panicked; nothing has changed");
                 }
             }

@@ -2,9 +2,10 @@
 //! loop's own tests stand on fakes with a clock that is moved by hand.
 
 use pelton_kafka::{
-    Batch, ConsumerError, NotAMember, Output, PartitionProgress, Position, ProduceError, RebalanceHandler,
+    Batch, ConsumerError, NotAMember, Output, PartitionProgress, Position, ProduceError, RebalanceHandler, Standing,
     TopicPartition, TxnError,
 };
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Where records come from: one group member. All methods are called by the worker's thread.
@@ -21,6 +22,10 @@ pub trait Source {
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), TxnError>;
     /// From now on this partition's records wait for `lane`. A seek must follow.
     fn forward(&mut self, partition: &TopicPartition, lane: usize);
+    /// Where reading stands in each partition, when there is news of it: for observers.
+    fn standings(&mut self) -> Option<BTreeMap<TopicPartition, Standing>> {
+        None
+    }
     /// Returns when there may be something to do, at the latest after `timeout`.
     fn wait(&mut self, timeout: Duration);
     /// Leaves the group. `false`: it could not within `limit`.

@@ -2,11 +2,12 @@
 //! back as exactly one outcome each, in order (I1).
 
 use super::breaker::{Breakers, TimeSpent};
-use super::counters::Counters;
+use super::counters::{Counters, TransformCounters};
 use super::isolation::Refusal;
 use super::outcome::{Delivery, Throttle};
 use super::plan::Plan;
 use super::ports::Sink;
+use super::utilization::nanos;
 use super::worker::WorkerError;
 use pelton_kafka::{Batch, Message, TxnError};
 use pelton_sandbox::{Header, Instance, Record, RunError};
@@ -29,6 +30,8 @@ pub struct Processor {
     plan: Arc<Plan>,
     instances: Vec<Option<Instance>>,
     counters: Arc<Counters>,
+    /// One per transform.
+    counts: Vec<Arc<TransformCounters>>,
     /// One per transform: for the log lines of rejected records.
     throttles: Vec<Throttle>,
     breakers: Arc<Breakers>,
@@ -39,7 +42,8 @@ impl Processor {
     pub fn new(plan: Arc<Plan>, counters: Arc<Counters>, breakers: Arc<Breakers>, spent: Arc<TimeSpent>) -> Self {
         let instances = plan.transforms.iter().map(|_| None).collect();
         let throttles = plan.transforms.iter().map(|_| Throttle::default()).collect();
-        Processor { plan, instances, counters, throttles, breakers, spent }
+        let counts = plan.transforms.iter().map(|transform| counters.transform(&transform.name)).collect();
+        Processor { plan, instances, counters, counts, throttles, breakers, spent }
     }
 
     /// Processes `batch` into the open transaction of `sink`. With a `refusal`, transforms that write to the topic which
@@ -69,9 +73,9 @@ impl Processor {
                 continue;
             }
             if let Some(refusal) = refusal.filter(|r| r.topic.is_none_or(|topic| transform.writes(topic))) {
-                let (throttle, counters) = (&mut self.throttles[index], &*self.counters);
+                let (throttle, counters, counts) = (&mut self.throttles[index], &*self.counters, &*self.counts[index]);
                 let breakers = &self.breakers;
-                let mut delivery = Delivery { plan, transform, sink, counters, throttle, breakers, index };
+                let mut delivery = Delivery { plan, transform, sink, counters, counts, throttle, breakers, index };
                 messages.iter().try_for_each(|message| delivery.refused(message, refusal))?;
                 continue;
             }
@@ -81,19 +85,23 @@ impl Processor {
                 Some(instance) => instance,
                 empty => empty.insert(Instance::new(&transform.generation).map_err(stop)?),
             };
-            let (throttle, counters) = (&mut self.throttles[index], &*self.counters);
+            let (throttle, counters, counts) = (&mut self.throttles[index], &*self.counters, &*self.counts[index]);
             let breakers = &self.breakers;
-            let mut delivery = Delivery { plan, transform, sink, counters, throttle, breakers, index };
+            let mut delivery = Delivery { plan, transform, sink, counters, counts, throttle, breakers, index };
+            let (fuel, time) = (instance.fuel(), instance.time());
             let start = Instant::now();
             let settle = &mut |i: usize, settled: pelton_sandbox::Settled<'_>| delivery.settle(&messages[i], settled);
             let ran = instance.run(&records, settle);
             self.spent.add(index, start.elapsed());
+            counts.fuel.add(instance.fuel().wrapping_sub(fuel));
+            counts.memory.set(instance.memory_bytes() as u64);
+            counts.process.observe(nanos(instance.time().saturating_sub(time)), 1);
+            counts.batch.observe(records.len() as u64, 1);
             ran.map_err(|error| match error {
                 RunError::Stopped(interrupted) => interrupted,
                 RunError::Renewal(fault) => stop(fault),
             })?;
         }
-        self.counters.records_in.add(batch.len() as u64);
         Ok(())
     }
 
@@ -102,8 +110,11 @@ impl Processor {
         for (index, (old, new)) in self.plan.transforms.iter().zip(&plan.transforms).enumerate() {
             if !old.generation.is_same(&new.generation) {
                 self.instances[index] = None;
+                self.counts[index].memory.set(0);
             }
         }
+        // What was counted of a transform stays with its name.
+        self.counts = plan.transforms.iter().map(|transform| self.counters.transform(&transform.name)).collect();
         self.plan = Arc::clone(plan);
     }
 }
