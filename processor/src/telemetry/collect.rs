@@ -90,7 +90,8 @@ pub fn collect(running: Option<&Running>, now_ms: i64) -> Vec<Family> {
     if let Some(running) = running {
         families.extend(of_workers(&running.workers));
         families.extend(of_transforms(running));
-        families.extend(lags(running, now_ms));
+        let of_workers = running.workers.iter().flat_map(|worker| worker.lags.read());
+        families.extend(lags(of_workers, running.partition_metrics, now_ms));
         families.extend(of_process(running));
     }
     let place = |family: &Family| is::ALL.iter().position(|known| *known == family.definition);
@@ -169,15 +170,14 @@ fn of_transforms(running: &Running) -> Vec<Family> {
             labels.extend(more.map(|(label, value)| (label, value.to_owned())));
             labels
         };
-        let outcomes: [(&str, fn(&TransformCounters) -> u64); 5] = [
-            ("kept", |t| t.kept.get()),
-            ("dropped", |t| t.dropped.get()),
-            ("emitted", |t| t.emitted.get()),
-            ("rejected", |t| t.rejected.get()),
-            ("failed", |t| t.failed.get()),
-        ];
-        for (outcome, read) in outcomes {
-            add(&is::OUTCOMES, labels(Some(("outcome", outcome))), Value::Integer(total(read)));
+        for (outcome, count) in [
+            ("kept", total(|t| t.kept.get())),
+            ("dropped", total(|t| t.dropped.get())),
+            ("emitted", total(|t| t.emitted.get())),
+            ("rejected", total(|t| t.rejected.get())),
+            ("failed", total(|t| t.failed.get())),
+        ] {
+            add(&is::OUTCOMES, labels(Some(("outcome", outcome))), Value::Integer(count));
         }
         let mut faults: BTreeMap<&str, u64> = BTreeMap::new();
         workers.iter().flat_map(|t| t.faults()).for_each(|(code, count)| *faults.entry(code).or_default() += count);
@@ -198,24 +198,33 @@ fn of_transforms(running: &Running) -> Vec<Family> {
     points.into_values().map(|(definition, points)| Family { definition, points }).collect()
 }
 
+/// What is told of a topic, or of one of its partitions.
+#[derive(Clone, Copy, Default)]
+struct Behind {
+    records: u64,
+    /// Of the partition that is furthest behind, as far as is known.
+    seconds: f64,
+    /// Some partition is behind, and nobody knows since when.
+    unknown: bool,
+}
+
 /// For each topic, or for each partition where that is asked for.
-fn lags(running: &Running, now_ms: i64) -> [Family; 2] {
-    let all: Vec<(TopicPartition, Lag)> = running.workers.iter().flat_map(|worker| worker.lags.read()).collect();
-    let mut series: BTreeMap<(Arc<str>, Option<i32>), (u64, Option<f64>)> = BTreeMap::new();
+fn lags(all: impl Iterator<Item = (TopicPartition, Lag)>, by_partition: bool, now_ms: i64) -> [Family; 2] {
+    let mut series: BTreeMap<(Arc<str>, Option<i32>), Behind> = BTreeMap::new();
     for (TopicPartition { topic, partition }, lag) in all {
-        let partition = running.partition_metrics.then_some(partition);
-        let (records, seconds) = series.entry((topic, partition)).or_default();
-        *records += lag.records;
-        *seconds = match (*seconds, lag.seconds(now_ms)) {
-            (Some(a), Some(b)) => Some(a.max(b)),
-            (a, b) => a.or(b),
-        };
+        let behind = series.entry((topic, by_partition.then_some(partition))).or_default();
+        behind.records += lag.records;
+        match lag.seconds(now_ms) {
+            Some(seconds) => behind.seconds = behind.seconds.max(seconds),
+            None => behind.unknown = true,
+        }
     }
     let mut families = [&is::LAG_RECORDS, &is::LAG_SECONDS].map(|definition| Family { definition, points: Vec::new() });
-    for ((topic, partition), (records, seconds)) in series {
+    for ((topic, partition), Behind { records, seconds, unknown }) in series {
         let mut labels = vec![("topic", topic.to_string())];
         labels.extend(partition.map(|partition| ("partition", partition.to_string())));
-        if let Some(seconds) = seconds {
+        // 0 says that nothing waits.
+        if seconds > 0.0 || !unknown {
             families[1].points.push(Point { labels: labels.clone(), value: Value::Float(seconds) });
         }
         families[0].points.push(Point { labels, value: Value::Integer(records) });
@@ -258,4 +267,43 @@ fn of_process(running: &Running) -> Vec<Family> {
         },
         Family { definition: &is::COMPILED_CACHE, points: results(&[("hit", hit), ("miss", miss)]) },
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lagging(of: &[(&str, i32, u64, Option<i64>)], by_partition: bool) -> Vec<String> {
+        let lags_of = of.iter().map(|(topic, partition, records, committed_ms)| {
+            let partition = TopicPartition { topic: (*topic).into(), partition: *partition };
+            (partition, Lag { records: *records, committed_ms: *committed_ms })
+        });
+        let text = crate::telemetry::prometheus::render(&lags(lags_of, by_partition, 10_000));
+        text.lines().filter(|line| !line.starts_with('#')).map(|line| line.replace("pelton_lag_", "")).collect()
+    }
+
+    #[test]
+    fn a_topic_s_lag_is_the_sum_of_records_and_the_most_of_seconds() {
+        let of = [("a", 0, 5, Some(9_000)), ("a", 1, 7, Some(4_000)), ("b", 0, 0, Some(1))];
+        assert_eq!(
+            lagging(&of, false),
+            ["records{topic=\"a\"} 12", "records{topic=\"b\"} 0", "seconds{topic=\"a\"} 6", "seconds{topic=\"b\"} 0"]
+        );
+        let by_partition = lagging(&of, true);
+        assert_eq!(by_partition.len(), 6);
+        assert_eq!(by_partition[1], "records{topic=\"a\",partition=\"1\"} 7");
+    }
+
+    #[test]
+    fn who_is_behind_since_nobody_knows_when_is_not_said_to_have_caught_up() {
+        assert_eq!(lagging(&[("a", 0, 5, None), ("a", 1, 0, None)], false), ["records{topic=\"a\"} 5"]);
+        let known = [("a", 0, 5, None), ("a", 1, 1, Some(7_000))];
+        assert_eq!(lagging(&known, false)[1], "seconds{topic=\"a\"} 3");
+    }
+
+    #[test]
+    fn before_the_start_there_is_who_it_is_and_that_it_is_not_ready() {
+        let names: Vec<&str> = collect(None, 0).iter().map(|family| family.definition.name).collect();
+        assert_eq!(names, ["pelton_build_info", "pelton_ready"]);
+    }
 }

@@ -1,7 +1,7 @@
 //! What an operator sees of the process from outside, in numbers. The data plane counts in atomics of its own
 //! ([`crate::dataplane::counters`]); here they are gathered when somebody asks ([`collect`]) and written in two languages:
 //! Prometheus' text for who scrapes ([`prometheus`]), OTLP for who is pushed to ([`otlp`]). Both say the same, from the same
-//! [`definitions`], which [`reference`] makes docs/metrics.md of.
+//! [`definitions`], which [`mod@reference`] makes docs/metrics.md of.
 //!
 //! [`limit`] keeps the log readable.
 //!
