@@ -279,6 +279,9 @@ fn it_is_alive_before_it_has_started_and_started_before_it_is_ready() {
     pelton.kill();
 
     let mut pelton = Pelton::start(&config, "a");
+    let mut other = Pelton::start(&config, "b");
+    assert_eq!(other.wait(LONG).code(), Some(70), "a port that is taken is found before anything is done");
+    assert!(other.log().contains("cannot listen on") && other.log().contains("admin.listen"), "{}", other.log());
     eventually("it has started", LONG, || get(port, "/startupz").filter(|(status, _)| *status == 200));
     eventually("it is ready", LONG, || get(port, "/readyz").filter(|(status, _)| *status == 200));
     assert_eq!(pelton.stop(), Some(0));
@@ -287,9 +290,10 @@ fn it_is_alive_before_it_has_started_and_started_before_it_is_ready() {
 #[test]
 fn the_log_is_json_where_that_is_asked_for() {
     let scene = Scene::new("json", &TOPICS);
-    scene.produce("asked", &asks(&[("trap", 200), ("left", 1)]));
+    scene.produce("asked", &asks(&[("say something", 2_000), ("trap", 200), ("left", 1)]));
     let env = [("PELTON_LOG_FORMAT", "json")];
-    let mut pelton = Pelton::start_in(&scene.config("", &[TESTER]), "a", &[], &env);
+    let config = scene.config("observe: { guest_text: true }", &[TESTER]);
+    let mut pelton = Pelton::start_in(&config, "a", &[], &env);
     scene.reader("dead").read(200, LONG);
     assert_eq!(pelton.stop(), Some(0));
     let lines: Vec<serde_json::Value> =
@@ -300,6 +304,11 @@ fn the_log_is_json_where_that_is_asked_for() {
     assert_eq!(rejected[0]["code"], "guest.trap");
     assert_eq!(rejected[0]["transform"], "tester");
     assert_eq!(rejected[0]["level"], "WARN");
+    // What guests say has a target and a budget (16 KiB a second) of its own.
+    let said: Vec<&serde_json::Value> = lines.iter().filter(|line| line["target"] == "guest").collect();
+    assert!(!said.is_empty() && said.len() < 2_000, "{} lines of the guest", said.len());
+    assert_eq!(said[0]["message"], "say something");
+    assert_eq!((&said[0]["transform"], &said[0]["generation"]), (&"tester".into(), &1.into()));
 }
 
 /// I10: whatever happens to a record, and however much is logged.
