@@ -3,6 +3,7 @@
 //! machine moves the latter.
 
 mod boundary;
+mod instruments;
 mod measure;
 mod neighbours;
 mod raw;
@@ -48,6 +49,12 @@ enum Bench {
     Boundary(boundary::Options),
     /// Swaps of a module under load: nothing lost, doubled or mixed; latency and memory before and after.
     Reload(reload::Options),
+    /// What counting costs, by the calls that a worker makes for it. No Kafka.
+    Instruments {
+        /// CPU that a record costs in all, in microseconds: as `smoke` says.
+        #[arg(long, default_value_t = 2.0)]
+        record_us: f64,
+    },
     /// The bare loop itself; the benchmark starts it as a process of its own.
     #[command(hide = true)]
     Raw { bootstrap: String, input: String, output: String, group: String },
@@ -59,6 +66,7 @@ fn main() -> ExitCode {
         Bench::Neighbours { rounds, seconds } => {
             broker::start().and_then(|broker| neighbours::run(&broker.bootstrap, rounds, Duration::from_secs(seconds)))
         }
+        Bench::Instruments { record_us } => instruments::run(record_us),
         Bench::Boundary(options) => boundary::run(&options),
         Bench::Reload(options) => reload::run(&options),
         Bench::Raw { bootstrap, input, output, group } => raw::run(&bootstrap, &input, &output, &group).map(|()| true),

@@ -137,6 +137,18 @@ pub fn produce(bootstrap: &str, topic: &str, codec: &str, records: &[Record]) ->
     Writer::new(bootstrap, codec)?.write(topic, records)
 }
 
+/// The same, in one transaction, whose commit leaves a marker behind them.
+pub fn produce_in_transaction(bootstrap: &str, topic: &str, records: &[Record]) -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(60);
+    let producer: BaseProducer =
+        client(bootstrap).set("transactional.id", topic).set("partitioner", "murmur2_random").create()?;
+    producer.init_transactions(LIMIT)?;
+    producer.begin_transaction()?;
+    let writer = Writer(producer);
+    writer.write(topic, records)?;
+    writer.0.commit_transaction(LIMIT).context("commit")
+}
+
 /// An idempotent producer.
 pub struct Writer(BaseProducer);
 

@@ -1,6 +1,6 @@
 //! What the integration tests, the demo and the benchmarks stand on: a real broker ([`broker`]), topics, producers and
-//! read_committed readers ([`kafka`]), guests built from source ([`guest`]), and the `pelton` process itself
-//! ([`process`]); and the torture run ([`torture`]) on a cluster that may be hurt ([`cluster`]) behind a fault proxy
+//! read_committed readers ([`kafka`]), guests built from source ([`guest`]), the `pelton` process itself
+//! ([`process`]) and what it tells of itself ([`scrape`]); and the torture run ([`torture`]) on a cluster that may be hurt ([`cluster`]) behind a fault proxy
 //! ([`proxy`]). Everything waits on conditions with a deadline; nothing sleeps.
 
 pub mod broker;
@@ -10,6 +10,7 @@ pub mod hostile;
 pub mod kafka;
 pub mod process;
 pub mod proxy;
+pub mod scrape;
 pub mod torture;
 
 use std::path::PathBuf;

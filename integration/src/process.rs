@@ -58,11 +58,16 @@ impl Pelton {
     }
 
     pub fn start_with(config: &str, instance: &str, args: &[&str]) -> Self {
+        Self::start_in(config, instance, args, &[])
+    }
+
+    /// The same, with these variables.
+    pub fn start_in(config: &str, instance: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
         let file = home.path().join("config.yaml");
         fs::write(&file, config).expect("the configuration is written");
         let log = home.path().join("pelton.log");
-        let launch = Launch { binary: &binary(), config: &file, instance, args, env: &[], log: &log };
+        let launch = Launch { binary: &binary(), config: &file, instance, args, env, log: &log };
         let mut pelton = Self::launch(&launch).expect("pelton starts");
         pelton._home = Some(home);
         pelton

@@ -6,4 +6,5 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod dataplane;
+pub mod telemetry;
 pub mod tools;

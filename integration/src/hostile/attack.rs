@@ -44,7 +44,7 @@ pub enum Outcome {
     Rejects,
     /// Whichever of these codes.
     OneOf(&'static [FaultCode]),
-    /// The module is never loaded: [`refusal`] of the error.
+    /// The module is never loaded: `refusal` of the error.
     Load(&'static str),
     /// The module is loaded, and never runs a record.
     Prepare(&'static str),

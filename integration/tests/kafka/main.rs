@@ -7,6 +7,7 @@ mod delivery;
 mod exactly_once;
 mod faults;
 mod membership;
+mod metrics;
 mod neighbours;
 mod records;
 mod refusals;

@@ -39,6 +39,10 @@ impl Scene {
         kafka::produce(&self.broker.bootstrap, &self.topic(topic), "none", records).unwrap();
     }
 
+    pub fn produce_in_transaction(&self, topic: &str, records: &[Record]) {
+        kafka::produce_in_transaction(&self.broker.bootstrap, &self.topic(topic), records).unwrap();
+    }
+
     pub fn reader(&self, topic: &str) -> Reader {
         Reader::new(&self.broker.bootstrap, &self.topic(topic)).unwrap()
     }

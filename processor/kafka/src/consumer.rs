@@ -15,10 +15,12 @@ use crate::locate::{self, Place};
 use crate::parking::Parking;
 use crate::position::{PartitionProgress, Position, TopicPartition};
 use crate::properties::Properties;
+use crate::standing::{self, Standing};
 use crate::wake::Wake;
 use rdkafka_sys as sys;
 use std::cell::{Cell, RefCell};
-use std::ffi::{CStr, CString, c_void};
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -77,8 +79,9 @@ pub struct Consumer {
     scratch: RefCell<Vec<*mut sys::rd_kafka_message_t>>,
 }
 
-// SAFETY: `known`, `scratch` and `shared` are touched only by the owning thread: by `fetch`, `subscribe`, `poll` and `close`
-// and the callbacks inside the latter two. The other methods use the client handle, which is thread-safe.
+// SAFETY: `known`, `scratch` and `shared` are touched only by the owning thread: by `fetch`, `subscribe`, `poll`,
+// `standings` and `close`, and the callbacks inside `poll` and `close`. The other methods use the client handle, which is
+// thread-safe.
 unsafe impl Send for Consumer {}
 // SAFETY: as above; `poll`, `fetch`, `subscribe` and `close` say that they belong to one thread.
 unsafe impl Sync for Consumer {}
@@ -89,6 +92,8 @@ struct Shared {
     /// A callback ran since this was last looked at.
     rebalanced: Cell<bool>,
     error: RefCell<Option<TxnError>>,
+    /// The last text of statistics, until it is read.
+    statistics: RefCell<Option<Vec<u8>>>,
     lanes: Vec<*mut sys::rd_kafka_queue_t>,
     parking: Parking,
     /// In the order of [`crate::Message::topic`].
@@ -155,6 +160,7 @@ impl Consumer {
             handler: Cell::new(None),
             rebalanced: Cell::new(false),
             error: RefCell::new(None),
+            statistics: RefCell::new(None),
             lanes: Vec::new(),
             parking: Parking::new(),
             topics: RefCell::new(topics.to_vec()),
@@ -166,6 +172,7 @@ impl Consumer {
                 sys::rd_kafka_conf_set_opaque(conf, opaque.cast());
                 sys::rd_kafka_conf_set_rebalance_cb(conf, Some(on_rebalance));
                 sys::rd_kafka_conf_set_error_cb(conf, Some(on_error));
+                sys::rd_kafka_conf_set_stats_cb(conf, Some(on_statistics));
             }
         })?;
         // SAFETY: a live consumer handle, here and below.
@@ -338,6 +345,12 @@ impl Consumer {
         }
     }
 
+    /// Where the consumer stands in its partitions, once there is news of it: as often as `statistics.interval.ms` says.
+    /// Owning thread only.
+    pub fn standings(&self) -> Option<BTreeMap<TopicPartition, Standing>> {
+        standing::parse(&self.shared.statistics.take()?)
+    }
+
     /// The fence for a transaction, as of now. Any thread.
     pub fn membership(&self) -> Result<GroupMetadata, NotAMember> {
         GroupMetadata::of(self.client.raw())
@@ -481,6 +494,15 @@ fn forward(rk: *mut sys::rd_kafka_t, partition: &TopicPartition, lane: *mut sys:
             sys::rd_kafka_queue_destroy(queue);
         }
     }
+}
+
+/// Runs inside `poll` and `close`, as all callbacks do.
+unsafe extern "C" fn on_statistics(_: *mut sys::rd_kafka_t, json: *mut c_char, len: usize, opaque: *mut c_void) -> i32 {
+    // SAFETY: the opaque pointer is the consumer's `Shared`, alive as long as the client; `len` bytes of text, which
+    // librdkafka frees after this call.
+    let (shared, json) = unsafe { (&*opaque.cast::<Shared>(), std::slice::from_raw_parts(json.cast::<u8>(), len)) };
+    *shared.statistics.borrow_mut() = Some(json.to_vec());
+    0
 }
 
 unsafe extern "C" fn on_rebalance(

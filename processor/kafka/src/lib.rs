@@ -25,6 +25,7 @@ mod position;
 mod producer;
 mod properties;
 mod reader;
+mod standing;
 mod wake;
 
 pub use admin::{Admin, AdminError, At, GroupInfo, Member, Refusal};
@@ -38,6 +39,7 @@ pub use position::{Offset, PartitionProgress, Position, TopicPartition};
 pub use producer::{Output, Partitioning, Producer};
 pub use properties::Properties;
 pub use reader::Reader;
+pub use standing::Standing;
 pub use wake::Wake;
 
 /// The version of librdkafka that is linked in, such as `2.12.1`.

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy, WasmBacktraceDetails,
@@ -76,6 +77,9 @@ struct Inner {
     ceiling: Ceiling,
     workshop: Option<Workshop>,
     runtime: tokio::runtime::Handle,
+    /// Modules whose compiled form was at hand, and those that were compiled.
+    cached: AtomicU64,
+    compiled: AtomicU64,
 }
 
 impl Engine {
@@ -86,7 +90,15 @@ impl Engine {
             .map_err(|source| EngineError::Wasmtime { ceiling, source: source.into() })?;
         forbids_threads_and_wide_memories(&wasmtime)?;
         let cache = cache_dir.and_then(|dir| Cache::open(&dir, cache_bytes, &wasmtime));
-        Ok(Self(Arc::new(Inner { wasmtime, cache, ceiling, workshop, runtime })))
+        Ok(Self(Arc::new(Inner {
+            wasmtime,
+            cache,
+            ceiling,
+            workshop,
+            runtime,
+            cached: AtomicU64::new(0),
+            compiled: AtomicU64::new(0),
+        })))
     }
 
     /// Reads, checks and compiles a module; slow (0.1 to 10 s) unless cached, so not for a worker thread.
@@ -102,6 +114,15 @@ impl Engine {
     /// As `load`, of bytes at hand.
     pub fn load_bytes<'a>(&self, bytes: &[u8], demand: impl Into<Demand<'a>>) -> Result<Module, LoadError> {
         Module::compile(self, bytes, &demand.into())
+    }
+
+    /// How many modules were taken from the cache, and how many were compiled, since the engine was made.
+    pub fn loads(&self) -> (u64, u64) {
+        (self.0.cached.load(Ordering::Relaxed), self.0.compiled.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn count_load(&self, cached: bool) {
+        if cached { &self.0.cached } else { &self.0.compiled }.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {

@@ -55,7 +55,7 @@ impl FaultCode {
     ];
 
     /// The stable code.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::OutOfFuel => "guest.out_of_fuel",
             Self::Deadline => "guest.deadline",

@@ -141,6 +141,7 @@ impl Module {
         }
         check_magic(bytes)?;
         let cached = engine.cache().and_then(|cache| cache.get(engine.wasmtime(), &digest));
+        let was_cached = cached.is_some();
         let component = match cached {
             Some(component) => component,
             None => {
@@ -156,6 +157,7 @@ impl Module {
                 component
             }
         };
+        engine.count_load(was_cached);
         let world = world(engine, &component)?;
         let imports = imports(engine, &component);
         Ok(Self(Arc::new(Inner { engine: engine.clone(), component, digest, world, imports })))

@@ -2,7 +2,7 @@
 //! port. Orders are taken from the Unix socket, and over the network from whoever shows the token; the token is compared in
 //! constant time and never told.
 
-use super::{Health, Way};
+use super::{Status, Way};
 use crate::control::generations::Entry;
 use crate::control::reload::Outcome;
 use crate::control::triggers::Order;
@@ -19,12 +19,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-pub(super) fn routes(health: &Arc<Health>) -> Router<Arc<Health>> {
+pub(super) fn routes(status: &Arc<Status>) -> Router<Arc<Status>> {
     let orders = Router::new()
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/transforms/{name}/rollback", post(roll_back))
         .route("/api/v1/transforms/{name}/promote", post(promote))
-        .route_layer(from_fn_with_state(Arc::clone(health), authorised));
+        .route_layer(from_fn_with_state(Arc::clone(status), authorised));
     Router::new()
         .route("/api/v1/transforms", get(transforms))
         .route("/api/v1/transforms/{name}", get(transform))
@@ -44,7 +44,7 @@ fn problem(status: StatusCode, code: &'static str, message: impl Into<String>, a
 }
 
 async fn authorised(
-    State(health): State<Arc<Health>>,
+    State(status): State<Arc<Status>>,
     Extension(way): Extension<Way>,
     headers: HeaderMap,
     request: Request,
@@ -53,7 +53,7 @@ async fn authorised(
     if way == Way::Socket {
         return next.run(request).await;
     }
-    let Some(token) = &health.token else {
+    let Some(token) = &status.token else {
         let advice = "set `admin.token`, or use the Unix socket of `admin.socket`";
         return problem(StatusCode::FORBIDDEN, "admin.closed", "orders are not taken over the network", advice);
     };
@@ -81,28 +81,25 @@ struct ReloadQuery {
     retry: bool,
 }
 
-async fn reload(State(health): State<Arc<Health>>, Query(query): Query<ReloadQuery>) -> Response {
-    order(&health, Order::Reload { retry: query.retry }).await
+async fn reload(State(status): State<Arc<Status>>, Query(query): Query<ReloadQuery>) -> Response {
+    order(&status, Order::Reload { retry: query.retry }).await
 }
 
-async fn roll_back(State(health): State<Arc<Health>>, Path(transform): Path<String>) -> Response {
-    order(&health, Order::RollBack { transform }).await
+async fn roll_back(State(status): State<Arc<Status>>, Path(transform): Path<String>) -> Response {
+    order(&status, Order::RollBack { transform }).await
 }
 
-async fn promote(State(health): State<Arc<Health>>, Path(transform): Path<String>) -> Response {
-    order(&health, Order::Promote { transform }).await
+async fn promote(State(status): State<Arc<Status>>, Path(transform): Path<String>) -> Response {
+    order(&status, Order::Promote { transform }).await
 }
 
-async fn order(health: &Health, order: Order) -> Response {
-    let outcome = match &health.triggers {
+async fn order(status: &Status, order: Order) -> Response {
+    let outcome = match status.control().and_then(|control| control.triggers.as_ref()) {
         Some(triggers) => triggers.ask(order, "api").await,
         None => None,
     };
     match outcome {
-        None => {
-            let advice = "ask again when it runs";
-            problem(StatusCode::SERVICE_UNAVAILABLE, "admin.not_running", "the process starts or ends", advice)
-        }
+        None => not_running(),
         Some(Outcome::Refused { code, message, advice }) => {
             let status = if code == "transform.unknown" { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT };
             problem(status, code, message, advice)
@@ -111,14 +108,21 @@ async fn order(health: &Health, order: Order) -> Response {
     }
 }
 
-async fn transforms(State(health): State<Arc<Health>>) -> Json<Value> {
-    let (_, plan) = health.wanted.get();
-    let all: Vec<Value> = (0..plan.transforms.len()).map(|index| summary(&plan, index)).collect();
-    Json(json!({ "transforms": all }))
+fn not_running() -> Response {
+    let advice = "ask again when it runs";
+    problem(StatusCode::SERVICE_UNAVAILABLE, "admin.not_running", "the process starts or ends", advice)
 }
 
-async fn transform(State(health): State<Arc<Health>>, Path(name): Path<String>) -> Response {
-    let (_, plan) = health.wanted.get();
+async fn transforms(State(status): State<Arc<Status>>) -> Response {
+    let Some(running) = status.running() else { return not_running() };
+    let (_, plan) = running.wanted.get();
+    let all: Vec<Value> = (0..plan.transforms.len()).map(|index| summary(&plan, index)).collect();
+    Json(json!({ "transforms": all })).into_response()
+}
+
+async fn transform(State(status): State<Arc<Status>>, Path(name): Path<String>) -> Response {
+    let (Some(running), Some(control)) = (status.running(), status.control()) else { return not_running() };
+    let (_, plan) = running.wanted.get();
     let Some(index) = plan.transforms.iter().position(|transform| *transform.name == *name) else {
         let advice = "see GET /api/v1/transforms for those there are";
         return problem(StatusCode::NOT_FOUND, "transform.unknown", format!("there is no transform `{name}`"), advice);
@@ -127,7 +131,7 @@ async fn transform(State(health): State<Arc<Health>>, Path(name): Path<String>) 
     let mut answer = summary(&plan, index);
     answer["trial"] = transform.trial.as_deref().map_or(Value::Null, trial);
     answer["previous"] = transform.previous.as_ref().map_or(Value::Null, brief);
-    let generations: Vec<Entry> = health.generations.of(&name);
+    let generations: Vec<Entry> = control.generations.of(&name);
     answer["generations"] = json!(generations);
     Json(answer).into_response()
 }

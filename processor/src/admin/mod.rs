@@ -1,39 +1,69 @@
-//! The HTTP server for whoever looks after the process: is it alive, is it ready, which version is it.
+//! The HTTP server for whoever looks after the process: has it started, is it alive, is it ready, what does it count, which
+//! version is it. It answers from before the first module is compiled.
 //!
-//! Liveness never depends on Kafka: a broker that is down must not get the process killed. Readiness says whether records
-//! can flow: every worker is in its group and has taken over its transactional ids.
+//! Liveness never depends on Kafka: a broker that is down must not get the process killed. Having started says that modules
+//! are compiled and workers run, whatever the brokers do. Readiness says whether records can flow: every worker is in its
+//! group and has taken over its transactional ids.
 
 mod api;
 
 use crate::control::generations::Generations;
 use crate::control::triggers::Triggers;
-use crate::dataplane::counters::Counters;
-use crate::dataplane::wanted::Wanted;
+use crate::telemetry::{self, Running, prometheus};
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 use tokio::net::{TcpListener, UnixListener};
 
-/// What the server looks at, and whom it tells.
-#[derive(Clone, Debug)]
-pub struct Health {
-    pub workers: Vec<Arc<Counters>>,
-    /// Lanes of each worker.
-    pub lanes: u64,
-    pub wanted: Arc<Wanted>,
-    pub generations: Arc<Generations>,
-    /// Who carries out orders; none in tests of the rest.
-    pub triggers: Option<Triggers>,
+/// What the server looks at, and whom it tells: nothing and nobody, until the process has started.
+#[derive(Debug)]
+pub struct Status {
+    running: OnceLock<(Arc<Running>, Control)>,
     /// For orders over the network.
-    pub token: Option<String>,
+    token: Option<String>,
 }
+
+/// Who knows of generations and carries out orders.
+#[derive(Clone, Debug)]
+pub struct Control {
+    pub generations: Arc<Generations>,
+    /// None in tests of the rest.
+    pub triggers: Option<Triggers>,
+}
+
+impl Status {
+    pub fn new(token: Option<String>) -> Self {
+        Status { running: OnceLock::new(), token }
+    }
+
+    /// The process has started. Once.
+    pub fn started(&self, running: Arc<Running>, control: Control) {
+        let _ = self.running.set((running, control));
+    }
+
+    fn running(&self) -> Option<&Running> {
+        self.running.get().map(|(running, _)| &**running)
+    }
+
+    fn control(&self) -> Option<&Control> {
+        self.running.get().map(|(_, control)| control)
+    }
+
+    fn ready(&self) -> (bool, Vec<String>) {
+        self.running().map_or_else(|| (false, vec![STARTING.to_owned()]), Running::ready)
+    }
+}
+
+const STARTING: &str = "starting: topics are looked up, modules are compiled, linked and configured";
 
 /// Where the server listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,19 +83,18 @@ enum Way {
 ///
 /// # Errors
 /// When a place cannot be bound, and which.
-pub async fn serve(places: &Places, health: Health) -> Result<SocketAddr, (String, io::Error)> {
+pub async fn serve(places: &Places, status: &Arc<Status>) -> Result<SocketAddr, (String, io::Error)> {
     let named = |place: &dyn std::fmt::Display| {
         let place = place.to_string();
         move |error| (place, error)
     };
     let listener = TcpListener::bind(places.listen).await.map_err(named(&places.listen))?;
     let address = listener.local_addr().map_err(named(&places.listen))?;
-    let health = Arc::new(health);
     if let Some(path) = &places.socket {
         let socket = bind(path).map_err(named(&path.display()))?;
-        tokio::spawn(run(axum::serve(socket, routes(&health, Way::Socket)).into_future()));
+        tokio::spawn(run(axum::serve(socket, routes(status, Way::Socket)).into_future()));
     }
-    tokio::spawn(run(axum::serve(listener, routes(&health, Way::Network)).into_future()));
+    tokio::spawn(run(axum::serve(listener, routes(status, Way::Network)).into_future()));
     Ok(address)
 }
 
@@ -97,20 +126,37 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     made
 }
 
-fn routes(health: &Arc<Health>, way: Way) -> Router {
+fn routes(status: &Arc<Status>, way: Way) -> Router {
     Router::new()
-        .route("/livez", get(async || "ok\n"))
+        .route("/livez", get(async || Json(json!({ "alive": true, "reasons": [] }))))
+        .route("/startupz", get(startupz))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
         .route("/version", get(version))
-        .merge(api::routes(health))
+        .merge(api::routes(status))
         .layer(Extension(way))
-        .with_state(Arc::clone(health))
+        .with_state(Arc::clone(status))
 }
 
-async fn readyz(State(health): State<Arc<Health>>) -> (StatusCode, Json<Value>) {
-    let (ready, reasons) = health.ready();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": ready, "reasons": reasons })))
+async fn startupz(State(status): State<Arc<Status>>) -> (StatusCode, Json<Value>) {
+    let started = status.running().is_some();
+    answer("started", started, if started { Vec::new() } else { vec![STARTING.to_owned()] })
+}
+
+async fn readyz(State(status): State<Arc<Status>>) -> (StatusCode, Json<Value>) {
+    let (ready, reasons) = status.ready();
+    answer("ready", ready, reasons)
+}
+
+fn answer(what: &str, well: bool, reasons: Vec<String>) -> (StatusCode, Json<Value>) {
+    let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ what: well, "reasons": reasons })))
+}
+
+async fn metrics(State(status): State<Arc<Status>>) -> impl IntoResponse {
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
+    let families = telemetry::collect::collect(status.running(), now_ms);
+    ([(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], prometheus::render(&families))
 }
 
 async fn version() -> Json<Value> {
@@ -121,34 +167,14 @@ async fn version() -> Json<Value> {
     }))
 }
 
-impl Health {
-    /// Whether records can flow, and what keeps them.
-    pub fn ready(&self) -> (bool, Vec<String>) {
-        let mut reasons = Vec::new();
-        for (index, worker) in self.workers.iter().enumerate() {
-            let status = worker.status.get();
-            if !status.member {
-                reasons.push(format!("worker {index} is not in its group"));
-            }
-            if status.ready_lanes < self.lanes {
-                reasons.push(format!("worker {index}: {} of {} lanes have a producer", status.ready_lanes, self.lanes));
-            }
-        }
-        let (_, plan) = self.wanted.get();
-        reasons.extend(plan.allowances.iter().filter(|allowance| allowance.breaker.has_tripped()).map(|allowance| {
-            let name = &allowance.name;
-            format!("transform {name} has used up its budget of failures: its input topics are paused until it is replaced by a reload, or the process is started again")
-        }));
-        (reasons.is_empty(), reasons)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::dataplane::breaker::{Allowance, Breaker, Budget, Then};
-    use crate::dataplane::counters::WorkerStatus;
+    use crate::dataplane::counters::{Counters, WorkerStatus};
     use crate::dataplane::plan::Plan;
+    use crate::dataplane::wanted::Wanted;
+    use pelton_sandbox::{Ceiling, Engine, EngineConfig};
     use std::time::{Duration, Instant};
     use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -164,22 +190,40 @@ mod tests {
         answer
     }
 
-    fn health(wanted: Arc<Wanted>, token: Option<&str>) -> Health {
-        let token = token.map(str::to_owned);
-        Health { workers: Vec::new(), lanes: 2, wanted, generations: Arc::default(), triggers: None, token }
+    fn control() -> Control {
+        Control { generations: Arc::default(), triggers: None }
     }
 
     fn places(socket: Option<&Path>) -> Places {
         Places { listen: "127.0.0.1:0".parse().unwrap(), socket: socket.map(Path::to_owned) }
     }
 
+    fn running(worker: &Arc<Counters>, plan: Plan) -> Arc<Running> {
+        let engine = Engine::new(EngineConfig {
+            cache_dir: None,
+            cache_bytes: 0,
+            ceiling: Ceiling { memory: 16 << 20, instances: 1 },
+            workshop: None,
+            runtime: tokio::runtime::Handle::current(),
+        });
+        Arc::new(Running {
+            workers: vec![Arc::clone(worker)],
+            lanes: 2,
+            wanted: Arc::new(Wanted::new(Arc::new(plan))),
+            engine: engine.unwrap(),
+            reloads: Arc::default(),
+            partition_metrics: false,
+        })
+    }
+
     #[tokio::test]
     async fn orders_need_the_token_or_the_socket() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("admin");
-        let wanted = Arc::new(Wanted::new(Arc::new(Plan::empty())));
-        let closed = serve(&places(None), health(Arc::clone(&wanted), None)).await.unwrap();
-        let open = serve(&places(Some(&socket)), health(Arc::clone(&wanted), Some("hidden"))).await.unwrap();
+        let status = |token: Option<&str>| Arc::new(Status::new(token.map(str::to_owned)));
+        let (shut, opened) = (status(None), status(Some("hidden")));
+        let closed = serve(&places(None), &shut).await.unwrap();
+        let open = serve(&places(Some(&socket)), &opened).await.unwrap();
         let post = async |address: SocketAddr, headers: &str| {
             talk(tokio::net::TcpStream::connect(address).await.unwrap(), "POST /api/v1/reload", headers).await
         };
@@ -202,35 +246,52 @@ mod tests {
             async |what: &str| talk(tokio::net::UnixStream::connect(&socket).await.unwrap(), what, "").await;
         assert!(by_socket("POST /api/v1/reload").await.starts_with("HTTP/1.1 503"));
         assert!(by_socket("POST /api/v1/transforms/x/rollback").await.starts_with("HTTP/1.1 503"));
+        assert!(by_socket("GET /api/v1/transforms").await.starts_with("HTTP/1.1 503"), "nothing has started");
+        for status in [&shut, &opened] {
+            status.started(running(&Arc::default(), Plan::empty()), control());
+        }
         assert!(by_socket("GET /api/v1/transforms/x").await.starts_with("HTTP/1.1 404"));
         assert!(ask(closed, "/api/v1/transforms").await.ends_with("{\"transforms\":[]}"), "reading is open");
         assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
         // Its place is taken, and taken over once it is gone.
-        let (place, error) = serve(&places(Some(&socket)), health(Arc::clone(&wanted), None)).await.unwrap_err();
+        let (place, error) = serve(&places(Some(&socket)), &status(None)).await.unwrap_err();
         assert!(place.ends_with("admin") && error.kind() == io::ErrorKind::AddrInUse, "{place}: {error}");
         let stale = dir.path().join("stale");
         drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
-        serve(&places(Some(&stale)), health(wanted, None)).await.unwrap();
+        serve(&places(Some(&stale)), &status(None)).await.unwrap();
     }
 
     #[tokio::test]
-    async fn readiness_follows_the_workers_and_liveness_does_not() {
+    async fn alive_from_the_first_then_started_then_ready() {
+        let status = Arc::new(Status::new(None));
+        let address = serve(&places(None), &status).await.unwrap();
+        assert!(ask(address, "/livez").await.starts_with("HTTP/1.1 200"));
+        for path in ["/startupz", "/readyz"] {
+            let answer = ask(address, path).await;
+            assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("modules are compiled"), "{answer}");
+        }
+        assert!(ask(address, "/metrics").await.contains("\npelton_ready 0\n"));
+        assert!(ask(address, "/version").await.contains(env!("CARGO_PKG_VERSION")));
+
         let worker = Arc::new(Counters::default());
         let breaker = Arc::new(Breaker::new(Some(Budget { failures: 1, within: Duration::MAX, then: Then::Pause })));
         let allowance = Allowance { name: "t".into(), topics: Vec::new(), breaker: Arc::clone(&breaker), share: 1000 };
-        let wanted = Arc::new(Wanted::new(Arc::new(Plan { allowances: vec![allowance], ..Plan::empty() })));
-        let health = Health { workers: vec![Arc::clone(&worker)], ..health(wanted, None) };
-        let address = serve(&places(None), health).await.unwrap();
-        assert!(ask(address, "/livez").await.starts_with("HTTP/1.1 200"));
+        status.started(running(&worker, Plan { allowances: vec![allowance], ..Plan::empty() }), control());
+        assert!(ask(address, "/startupz").await.starts_with("HTTP/1.1 200"), "whatever the brokers do");
         let answer = ask(address, "/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("not in its group"), "{answer}");
         worker.status.set(WorkerStatus { member: true, ready_lanes: 1 });
         assert!(ask(address, "/readyz").await.contains("1 of 2 lanes"));
         worker.status.set(WorkerStatus { member: true, ready_lanes: 2 });
         assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        assert!(ask(address, "/metrics").await.contains("\npelton_ready 1\n"));
         breaker.failed(Instant::now());
         let answer = ask(address, "/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("transform t has used up"), "{answer}");
-        assert!(ask(address, "/version").await.contains(env!("CARGO_PKG_VERSION")));
+        worker.records_in.add(7);
+        let metrics = ask(address, "/metrics").await;
+        assert!(metrics.contains("\npelton_ready 0\n"), "{metrics}");
+        assert!(metrics.contains("\npelton_transform_paused{transform=\"t\"} 1\n"), "{metrics}");
+        assert!(metrics.contains("\npelton_records_received_total{worker=\"0\"} 7\n"), "{metrics}");
     }
 }

@@ -1,10 +1,15 @@
-//! Logs: to stderr, as text or JSON, filtered by `-v`, `-q` and PELTON_LOG.
+//! Logs: to stderr, as text or JSON, filtered by `-v`, `-q` and PELTON_LOG, and so many lines of one place in so long
+//! ([`crate::telemetry::limit`]).
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::FilterExt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use super::{Global, LogFormat, Paint};
+use crate::telemetry::limit::Limit;
 
 /// Once, before the first event. A second call changes nothing.
 pub(super) fn init(global: &Global) {
@@ -16,12 +21,20 @@ pub(super) fn init(global: &Global) {
         (2, _) => "debug",
         _ => "trace",
     };
-    let filter = std::env::var("PELTON_LOG").ok().and_then(|text| text.parse::<EnvFilter>().ok());
-    let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // It fails only where a subscriber is there already: then that one stands.
-    let _ = match global.log_format {
-        LogFormat::Text => builder.with_ansi(global.paint() == Paint::On && std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let given = std::env::var("PELTON_LOG").ok().filter(|text| !text.is_empty());
+    let filter = match given.map(|text| text.parse::<EnvFilter>()) {
+        Some(Ok(filter)) => filter,
+        None => EnvFilter::new(level),
+        Some(Err(error)) => {
+            eprintln!("PELTON_LOG is no filter ({error}); `{level}` is used");
+            EnvFilter::new(level)
+        }
     };
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = match global.log_format {
+        LogFormat::Text => layer.with_ansi(global.paint() == Paint::On && std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    };
+    // It fails only where a subscriber is there already: then that one stands.
+    let _ = tracing_subscriber::registry().with(layer.with_filter(filter.and(Limit))).try_init();
 }

@@ -9,6 +9,7 @@ mod dlq;
 mod exit;
 mod inspect;
 mod logging;
+mod metrics_cmd;
 mod offsets;
 mod remote;
 pub mod run;
@@ -102,6 +103,9 @@ enum Command {
     Promote(remote::OfTransform),
     /// See which version of each transform the running process has.
     Transforms(remote::Transforms),
+    /// What is counted.
+    #[command(subcommand, hide = true)]
+    Metrics(metrics_cmd::Command),
     /// Compile a module from stdin to stdout: for Pelton itself.
     #[command(name = COMPILE_MODULE, hide = true)]
     CompileModule,
@@ -163,6 +167,7 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: &impl Par
         Some(Command::Rollback(order)) => remote::roll_back(&global, &order),
         Some(Command::Promote(order)) => remote::promote(&global, &order),
         Some(Command::Transforms(wanted)) => remote::transforms(&global, &wanted),
+        Some(Command::Metrics(command)) => metrics_cmd::metrics(&command),
         Some(Command::CompileModule) if pelton_sandbox::work() => Exit::Ok,
         Some(Command::CompileModule) => Exit::Failed,
     }

@@ -46,6 +46,8 @@ environment variables, except where `{ env: X }` is written.
 | `PELTON_CONFIG` | files, parted by commas, if there is no `-c` |
 | `PELTON_INSTANCE` | the name of this process, if `instance` is `auto` |
 | `PELTON_LOG` | log filter, such as `info,pelton=debug` |
+| `PELTON_LOG_FORMAT` | `text` or `json`, as `--log-format` |
+| `OTEL_…` | where metrics are pushed to: [metrics.md](../metrics.md) |
 | `KAFKA_BOOTSTRAP_SERVERS` | `kafka.bootstrap_servers` (`PELTON__KAFKA__BOOTSTRAP_SERVERS` wins over it) |
 
 ### Values

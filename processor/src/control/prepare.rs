@@ -59,8 +59,8 @@ pub struct Prepared {
     pub membership: Membership,
     pub consumer: Properties,
     pub producer: Properties,
-    /// Where the admin server listens, if at all, and the token for orders.
-    pub admin: Option<(Places, Option<String>)>,
+    /// Whether the lag of each partition is told.
+    pub partition_metrics: bool,
     /// Partitions of all input topics together: more workers than these would stand idle.
     pub partitions: usize,
     pub wanted: Arc<Wanted>,
@@ -98,7 +98,7 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
         None => Vec::new(),
     };
     let identity = identity(config, &mut problems);
-    let admin = admin(config, &mut problems);
+    let _ = admin_of(config, &mut problems);
     let (Some((consumer, producer)), Some(engine), Some(identity), true) =
         (properties, engine, identity, problems.found.is_empty())
     else {
@@ -118,9 +118,9 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
             assignment: config.kafka.assignment,
             static_membership: config.kafka.static_membership,
         },
+        partition_metrics: config.observe.partition_metrics,
         consumer,
         producer,
-        admin,
         engine,
         generations: Arc::new(generations),
     })
@@ -678,7 +678,17 @@ fn delivery(config: &Config) -> DeliveryPlan {
     }
 }
 
-fn admin(config: &Config, problems: &mut Problems<'_>) -> Option<(Places, Option<String>)> {
+/// Where the admin server listens, if at all, and the token for orders. Before all the rest: it answers from the first.
+///
+/// # Errors
+/// When the token cannot be had.
+pub(super) fn admin(loaded: &Loaded) -> Result<Option<(Places, Option<String>)>, Vec<ConfigError>> {
+    let mut problems = Problems::new(loaded);
+    let admin = admin_of(&loaded.config, &mut problems);
+    if problems.found.is_empty() { Ok(admin) } else { Err(problems.found) }
+}
+
+fn admin_of(config: &Config, problems: &mut Problems<'_>) -> Option<(Places, Option<String>)> {
     let Admin::On(Listen { listen, token, socket }) = &config.admin else { return None };
     let token = match token.as_ref().map(Secret::reveal).transpose() {
         Ok(Some(token)) if token.trim().is_empty() => {

@@ -12,6 +12,7 @@ use crate::config::{self, Config, ConfigErrors, Loaded, Paint, Sources};
 use crate::dataplane::breaker::{Allowance, Breaker};
 use crate::dataplane::plan::{Plan, TransformPlan};
 use crate::dataplane::wanted::Wanted;
+use crate::telemetry::ReloadCounts;
 use pelton_kafka::Properties;
 use pelton_sandbox::{Engine, Generation};
 use serde::Serialize;
@@ -20,6 +21,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -34,6 +36,8 @@ pub struct Reloader {
     generations: Arc<Generations>,
     /// Held for as long as a reload takes.
     state: Mutex<State>,
+    /// How reloads ended so far.
+    pub counts: Arc<ReloadCounts>,
     /// Of the present configuration; never held for long.
     files: Mutex<Vec<PathBuf>>,
 }
@@ -75,7 +79,7 @@ impl Reloader {
     ) -> Self {
         let files = Mutex::new(files(&sources, &loaded.config));
         let state = Mutex::new(State { config: loaded.config.clone(), rejected: Rejected::new() });
-        Reloader { sources, engine, cluster, wanted, generations, state, files }
+        Reloader { sources, engine, cluster, wanted, generations, state, files, counts: Arc::default() }
     }
 
     /// The files whose change asks for a reload: configurations, modules, signatures.
@@ -99,10 +103,12 @@ impl Reloader {
             }
             Ok(Some(plan)) => {
                 self.want(plan, cause, Stage::Leaving);
+                self.counts.applied.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(cause, took_ms, "reloaded: workers take it up at their next transactions");
                 Outcome::Applied { took_ms }
             }
             Err(refused) => {
+                self.counts.refused.fetch_add(1, Ordering::Relaxed);
                 self.generations.refuse(cause);
                 refused.tell(cause)
             }

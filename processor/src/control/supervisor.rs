@@ -4,10 +4,10 @@
 //! one, or SIGQUIT, aborts. SIGHUP reloads, and so does a change of a file that the configuration is made of. A worker whose consumer has had a fatal error is started again, a few times; any other that
 //! cannot go on drains the others and gives the process its exit code.
 
-use super::prepare::{Prepared, prepare, workers};
+use super::prepare::{self, Prepared, prepare, workers};
 use super::reload::Reloader;
 use super::triggers::{self, Triggers};
-use crate::admin::{self, Health};
+use crate::admin::{self, Control};
 use crate::config::{ConfigError, Loaded, Sources};
 use crate::dataplane::breaker::TimeSpent;
 use crate::dataplane::counters::{Counters, Totals, WorkerStatus};
@@ -22,6 +22,7 @@ use crate::dataplane::process::Processor;
 use crate::dataplane::recent::Recent;
 use crate::dataplane::sink::{KafkaSink, LaneParts};
 use crate::dataplane::worker::{Order, Orders, Worker, WorkerError};
+use crate::telemetry::{Push, Pusher, Running as Observed, limit};
 use pelton_kafka::{Batch, Consumer, GroupMetadata, Wake};
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -98,6 +99,22 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
         Ok(runtime) => runtime,
         Err(error) => return Ended::Broken(format!("no runtime: {error}")),
     };
+    // Before anything that takes time: who starts us asks whether we live.
+    let status = match prepare::admin(loaded) {
+        Ok(None) => Arc::new(admin::Status::new(None)),
+        Ok(Some((places, token))) => {
+            let status = Arc::new(admin::Status::new(token));
+            match runtime.block_on(admin::serve(&places, &status)) {
+                Ok(address) => tracing::info!(%address, "admin server listens"),
+                Err((place, error)) => {
+                    let advice = "set `admin.listen`, `admin.socket` or `admin: off`";
+                    return Ended::Broken(format!("the admin server cannot listen on {place}: {error}; {advice}"));
+                }
+            }
+            status
+        }
+        Err(problems) => return Ended::Refused(problems),
+    };
     let started = Instant::now();
     let prepared = match prepare(loaded, runtime.handle()) {
         Ok(prepared) => prepared,
@@ -126,13 +143,19 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
     let (wanted, generations) = (Arc::clone(wanted), Arc::clone(generations));
     let reloader = Reloader::new(sources.clone(), loaded, engine.clone(), producer.clone(), wanted, generations);
     let reloader = Arc::new(reloader);
-    let ended = runtime.block_on(supervise(&prepared, &reloader, parts, count));
+    let ended = runtime.block_on(supervise(&prepared, &reloader, parts, count, &status));
     // Threads that hang in a call of librdkafka must not keep the process.
     runtime.shutdown_background();
     ended
 }
 
-async fn supervise(prepared: &Prepared, reloader: &Arc<Reloader>, parts: &impl Parts, count: usize) -> Ended {
+async fn supervise(
+    prepared: &Prepared,
+    reloader: &Arc<Reloader>,
+    parts: &impl Parts,
+    count: usize,
+    status: &admin::Status,
+) -> Ended {
     let orders = Arc::new(Orders::default());
     let (report, mut reports) = unbounded_channel();
     let mut running = Vec::new();
@@ -157,30 +180,25 @@ async fn supervise(prepared: &Prepared, reloader: &Arc<Reloader>, parts: &impl P
     };
     let drain_limit = prepared.plan.delivery.drain_limit;
     let triggers = Triggers::new(reloader);
-    if let Some((places, token)) = &prepared.admin {
-        let health = Health {
-            workers: running.iter().map(|w| Arc::clone(&w.counters)).collect(),
-            lanes: LANES as u64,
-            wanted: Arc::clone(&prepared.wanted),
-            generations: Arc::clone(&prepared.generations),
-            triggers: Some(triggers.clone()),
-            token: token.clone(),
-        };
-        match admin::serve(places, health).await {
-            Ok(address) => tracing::info!(%address, "admin server listens"),
-            Err((place, error)) => {
-                order(&orders, &running, Order::Drain);
-                let text = format!(
-                    "the admin server cannot listen on {place}: {error}; set `admin.listen`, `admin.socket` or `admin: off`"
-                );
-                let _ = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart, None).await;
-                return Ended::Broken(text);
-            }
-        }
-    }
+    let observed = Arc::new(Observed {
+        workers: running.iter().map(|worker| Arc::clone(&worker.counters)).collect(),
+        lanes: LANES as u64,
+        wanted: Arc::clone(&prepared.wanted),
+        engine: prepared.engine.clone(),
+        reloads: Arc::clone(&reloader.counts),
+        partition_metrics: prepared.partition_metrics,
+    });
+    let control = Control { generations: Arc::clone(&prepared.generations), triggers: Some(triggers.clone()) };
+    status.started(Arc::clone(&observed), control);
+    let pusher = push(prepared, observed);
+    let limited = tokio::spawn(limit::report());
     let watch = tokio::spawn(triggers::watch(Arc::clone(reloader), triggers.clone()));
-    let ended = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart, Some(&triggers)).await;
+    let ended = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart, &triggers).await;
     watch.abort();
+    limited.abort();
+    if let Some(pusher) = pusher {
+        pusher.stop();
+    }
     let totals = running.iter().map(|worker| worker.counters.read()).fold(Totals::default(), |a, b| a + b);
     tracing::info!(
         records_in = totals.records_in,
@@ -200,13 +218,30 @@ async fn supervise(prepared: &Prepared, reloader: &Arc<Reloader>, parts: &impl P
     ended
 }
 
+/// Pushes metrics where the environment asks for it. What it asks for in vain is told; records matter more.
+fn push(prepared: &Prepared, observed: Arc<Observed>) -> Option<Pusher> {
+    let identity = &prepared.identity;
+    let push = Push::from_env(|name| std::env::var(name).ok(), &identity.application, &identity.instance);
+    let pusher = match push {
+        Ok(push) => Pusher::start(push?, observed),
+        Err(unfit) => Err(unfit.to_string()),
+    };
+    pusher
+        .inspect(|_| tracing::info!("metrics are pushed by OTLP"))
+        .inspect_err(|error| {
+            let advice = "correct the variable and restart; nothing is pushed";
+            tracing::error!(code = "telemetry.otlp", advice, "metrics cannot be pushed: {error}");
+        })
+        .ok()
+}
+
 async fn until_all_end(
     orders: &Orders,
     running: &mut [Running],
     reports: &mut UnboundedReceiver<Verdict>,
     drain_limit: Duration,
     restart: impl Fn(usize, &Arc<Counters>) -> Result<Arc<Wake>, String>,
-    triggers: Option<&Triggers>,
+    triggers: &Triggers,
 ) -> Ended {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -277,9 +312,7 @@ async fn until_all_end(
             }
             heard = signals.next() => {
                 let Some(wanted) = heard else {
-                    if let Some(triggers) = triggers {
-                        triggers.reload("signal");
-                    }
+                    triggers.reload("signal");
                     continue;
                 };
                 let wanted = if orders.get() == Order::Run { wanted } else { Order::Abort };

@@ -3,6 +3,7 @@
 
 use super::reload::{self, Outcome, Reloader};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -90,7 +91,7 @@ async fn carry_out(reloader: Arc<Reloader>, mut asked: UnboundedReceiver<Asked>)
                 waiting.extend(later.reply);
             }
         }
-        let reloader = Arc::clone(&reloader);
+        let (reloader, counts) = (Arc::clone(&reloader), Arc::clone(&reloader.counts));
         // Compiling takes seconds.
         let done = tokio::task::spawn_blocking(move || match order {
             Order::Reload { retry } => reloader.reload(&cause, retry),
@@ -98,6 +99,7 @@ async fn carry_out(reloader: Arc<Reloader>, mut asked: UnboundedReceiver<Asked>)
             Order::Promote { transform } => reloader.promote(&transform, &cause),
         });
         let outcome = done.await.unwrap_or_else(|error| {
+            counts.failed.fetch_add(1, Ordering::Relaxed);
             tracing::error!(code = "reload.broken", %error, "a reload panicked; nothing has changed");
             let advice = "report it with the log; nothing has changed";
             Outcome::Refused { code: "reload.broken", message: "a reload panicked".into(), advice }

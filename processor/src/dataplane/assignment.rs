@@ -24,6 +24,21 @@ struct Owned {
     first: Option<Offset>,
     /// After the last record that was processed, committed or not.
     next: Option<Position>,
+    /// What we have committed ourselves.
+    committed: Option<Position>,
+    committed_ms: Option<i64>,
+}
+
+/// How far the partition has come since it was assigned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// Where reading began, once something was read.
+    pub first: Option<Position>,
+    /// After the last record that was processed.
+    pub next: Option<Position>,
+    pub committed: Option<Position>,
+    /// The timestamp of the last records that were committed.
+    pub committed_ms: Option<i64>,
 }
 
 /// A partition changes lanes and reading goes on at `at`.
@@ -43,7 +58,9 @@ impl Assignment {
     pub fn add(&mut self, partition: TopicPartition) -> usize {
         let lane = (0..self.lanes).min_by_key(|lane| self.count(*lane)).unwrap_or(0);
         self.arrivals += 1;
-        self.owned.insert(partition, Owned { lane, arrival: self.arrivals, first: None, next: None });
+        let owned =
+            Owned { lane, arrival: self.arrivals, first: None, next: None, committed: None, committed_ms: None };
+        self.owned.insert(partition, owned);
         lane
     }
 
@@ -68,6 +85,19 @@ impl Assignment {
     /// All partitions, and where reading goes on of those of which something was read.
     pub fn places(&self) -> impl Iterator<Item = (&TopicPartition, Option<Position>)> {
         self.owned.iter().map(|(partition, owned)| (partition, owned.next))
+    }
+
+    /// How far each partition has come.
+    pub fn progress(&self) -> impl Iterator<Item = (&TopicPartition, Progress)> {
+        self.owned.iter().map(|(partition, owned)| {
+            let Owned { first, next, committed, committed_ms, .. } = *owned;
+            (partition, Progress { first: first.map(Position::from), next, committed, committed_ms })
+        })
+    }
+
+    /// The lane of each partition.
+    pub fn lanes_in_use(&self) -> impl Iterator<Item = usize> {
+        self.owned.values().map(|owned| owned.lane)
     }
 
     pub fn len(&self) -> usize {
@@ -96,6 +126,14 @@ impl Assignment {
     pub fn left_out(&mut self, partition: &TopicPartition, at: Position) {
         if let Some(owned) = self.owned.get_mut(partition) {
             owned.next.get_or_insert(at);
+        }
+    }
+
+    /// The group has committed this position, and its last records were of then.
+    pub fn committed(&mut self, partition: &TopicPartition, position: Position, stamp_ms: Option<i64>) {
+        if let Some(owned) = self.owned.get_mut(partition) {
+            owned.committed = Some(position);
+            owned.committed_ms = stamp_ms.or(owned.committed_ms);
         }
     }
 

@@ -5,9 +5,10 @@ use super::plan::{DeliveryPlan, Plan};
 use super::ports::{Progress, Source};
 use crate::config::{Assignment, GroupProtocol, Latency};
 use pelton_kafka::{
-    Batch, Consumer, ConsumerError, GroupMetadata, NotAMember, Position, Properties, RebalanceHandler, TopicPartition,
-    TxnError, Wake,
+    Batch, Consumer, ConsumerError, GroupMetadata, NotAMember, Position, Properties, RebalanceHandler, Standing,
+    TopicPartition, TxnError, Wake,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,10 @@ impl Source for KafkaSource {
 
     fn forward(&mut self, partition: &TopicPartition, lane: usize) {
         self.consumer.forward(partition, lane);
+    }
+
+    fn standings(&mut self) -> Option<BTreeMap<TopicPartition, Standing>> {
+        self.consumer.standings()
     }
 
     fn wait(&mut self, timeout: Duration) {
@@ -105,6 +110,8 @@ pub fn consumer_properties(
         .with("queued.min.messages", "2000")
         .with("queued.max.messages.kbytes", "8192")
         .with("retry.backoff.ms", "20")
+        // For the lag: where fetching stands and where the logs end. It asks nothing of a broker.
+        .with("statistics.interval.ms", "5000")
         // Each try to reach a leader that is gone also asks who leads now; librdkafka would wait up to 10 s between two.
         .with("reconnect.backoff.max.ms", "1000");
     user.iter().for_each(|(name, value)| p.set(name, value));

@@ -52,8 +52,19 @@ pub(super) struct Open {
     pub volume: Volume,
     /// One entry per partition, in the order of first sight.
     pub progress: Vec<PartitionProgress>,
+    /// What came when, in runs.
+    pub runs: Vec<Run>,
     /// The first record, and the only one as long as `volume.records` is 1.
     pub first: Option<(TopicPartition, Offset)>,
+}
+
+/// Records of one partition that one batch brought together, and the timestamp of the first of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    /// Index in [`Open::progress`].
+    pub entry: usize,
+    pub stamp_ms: Option<i64>,
+    pub records: u64,
 }
 
 /// What is remembered of a transaction until its end is known.
@@ -64,6 +75,7 @@ pub(super) struct Ending {
     pub sealed: Instant,
     pub records: u64,
     pub progress: Vec<(TopicPartition, Position)>,
+    pub runs: Vec<Run>,
     /// Its record, if there is but one.
     pub alone: Option<(TopicPartition, Offset)>,
     /// [`Assignment::arrivals`] when it ended.
@@ -98,12 +110,13 @@ impl<K> Lane<K> {
     /// Open -> Ending, giving what was open.
     pub fn end(&mut self, arrivals: u64, now: Instant) -> Option<Open> {
         match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Open(open) => {
+            Phase::Open(mut open) => {
                 self.phase = Phase::Ending(Ending {
                     since: open.volume.since,
                     sealed: now,
                     records: open.volume.records,
                     progress: open.progress.iter().map(|p| (p.partition.clone(), p.position)).collect(),
+                    runs: std::mem::take(&mut open.runs),
                     alone: open.first.clone().filter(|_| open.volume.records == 1),
                     arrivals,
                 });
@@ -180,6 +193,10 @@ impl Open {
                     self.progress.push(PartitionProgress { partition, position: next, leader_epoch: -1 });
                     self.progress.len() - 1
                 });
+                self.runs.push(Run { entry, stamp_ms: message.timestamp_ms(), records: 0 });
+            }
+            if let Some(run) = self.runs.last_mut() {
+                run.records += 1;
             }
             let progress = &mut self.progress[entry];
             (progress.position, progress.leader_epoch) = (next, message.leader_epoch());

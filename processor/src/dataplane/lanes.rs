@@ -17,14 +17,19 @@ use super::assignment::{Assignment, Move};
 use super::counters::{Counters, WorkerStatus};
 use super::holds::Owned;
 use super::isolation::Refusal;
-use super::lane::{Lane, Open, Phase};
+use super::lag::lag;
+use super::lane::{Ending, Lane, Open, Phase};
 use super::pace::{Volume, due_in};
 use super::plan::Plan;
 use super::ports::{Progress, Report, Sink};
+use super::utilization::{Utilization, nanos};
 use super::worker::WorkerError;
-use pelton_kafka::{Batch, Blame, Fate, PartitionProgress, Position, RebalanceHandler, TopicPartition, TxnError};
+use pelton_kafka::{
+    Batch, Blame, Fate, PartitionProgress, Position, RebalanceHandler, Standing, TopicPartition, TxnError,
+};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Rollbacks in a row after which a lane does not count as ready.
 const UNREADY_AFTER: u32 = 3;
@@ -52,12 +57,16 @@ pub struct Lanes<K, P> {
     /// Found in a callback, which cannot return it.
     failure: Option<WorkerError>,
     published: Option<Instant>,
+    utilization: Utilization,
+    /// Of each partition, as last heard.
+    standings: BTreeMap<TopicPartition, Standing>,
 }
 
 impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     /// Sinks are not ready yet: each will report.
     pub fn new(sinks: Vec<K>, progress: P, plan: Arc<Plan>, counters: Arc<Counters>) -> Self {
         let assignment = Assignment::new(sinks.len());
+        let utilization = Utilization::new(Arc::clone(&counters));
         Lanes {
             lanes: sinks.into_iter().map(Lane::new).collect(),
             progress,
@@ -70,7 +79,23 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             leave_by: None,
             failure: None,
             published: None,
+            utilization,
+            standings: BTreeMap::new(),
         }
+    }
+
+    /// News of where reading stands.
+    pub fn heard(&mut self, standings: BTreeMap<TopicPartition, Standing>) {
+        self.standings = standings;
+    }
+
+    /// The worker had nothing to do in between, or nowhere to put it.
+    pub fn waited(&mut self, before: Instant, now: Instant) {
+        // In the way of records is a lane that has partitions and takes nothing.
+        let mut lanes = self.assignment.lanes_in_use().peekable();
+        let by_brokers = lanes.peek().is_some() && !lanes.any(|lane| self.takes(lane, before));
+        drop(lanes);
+        self.utilization.waited(before, now, by_brokers);
     }
 
     /// Says how this worker stands, at most once in [`PUBLISH_EVERY`].
@@ -82,6 +107,11 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         let ready = |lane: &&Lane<K>| lane.ready && lane.rollbacks < UNREADY_AFTER && lane.busy(now) < UNREADY_BUSY;
         let ready_lanes = self.lanes.iter().filter(ready).count() as u64;
         self.counters.status.set(WorkerStatus { member: self.progress.fence().is_ok(), ready_lanes });
+        self.utilization.worked(now);
+        let lag = |(partition, progress): (&TopicPartition, _)| {
+            Some((partition.clone(), lag(&progress, self.standings.get(partition)?)?))
+        };
+        self.counters.lags.set(self.assignment.progress().filter_map(lag).collect());
     }
 
     pub fn count(&self) -> usize {
@@ -158,11 +188,14 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         let new = !matches!(phase, Phase::Open(_));
         if new {
             let volume = Volume { since: now, last: now, records: 0, bytes: 0 };
-            *phase = Phase::Open(Open { volume, progress: Vec::new(), first: None });
+            *phase = Phase::Open(Open { volume, progress: Vec::new(), runs: Vec::new(), first: None });
         }
         if let Phase::Open(open) = phase {
             open.volume.last = now;
+            let before = open.volume.bytes;
             open.note(batch, &self.plan, &mut self.assignment);
+            self.counters.records_in.add(batch.len() as u64);
+            self.counters.bytes_in.add(open.volume.bytes - before);
         }
         if new {
             sink.begin()?;
@@ -347,6 +380,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
                 (state.rollbacks, state.unexplained, state.resume_at) = (0, 0, None);
                 if let Some(ended) = ended {
                     state.isolation.committed(&ended.progress);
+                    self.observe(&ended, now);
                 }
                 Ok(())
             }
@@ -365,6 +399,21 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
                 }
                 self.lanes[lane].rolled_back(cause, ended, self.plan.delivery.transaction_timeout, now)
             }
+        }
+    }
+
+    /// A transaction is committed: how long that took, how old its records are by now, how far that brings the group.
+    fn observe(&mut self, ended: &Ending, now: Instant) {
+        self.counters.commit.observe(nanos(now.saturating_duration_since(ended.sealed)), 1);
+        let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
+        let mut stamps = vec![None; ended.progress.len()];
+        for run in &ended.runs {
+            let Some(stamp) = run.stamp_ms else { continue };
+            stamps[run.entry] = Some(stamp);
+            self.counters.latency.observe(u64::try_from(wall_ms - stamp).unwrap_or(0), run.records);
+        }
+        for ((partition, position), stamp) in ended.progress.iter().zip(stamps) {
+            self.assignment.committed(partition, *position, stamp);
         }
     }
 
@@ -397,6 +446,8 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
 impl<K: Sink<Fence = P::Fence>, P: Progress> RebalanceHandler for Lanes<K, P> {
     fn assigned(&mut self, partitions: &[TopicPartition]) -> Vec<usize> {
         let lanes = partitions.iter().map(|partition| self.assignment.add(partition.clone())).collect();
+        self.counters.rebalances.add(1);
+        self.counters.partitions.set(self.assignment.len() as u64);
         if !partitions.is_empty() {
             tracing::info!(added = partitions.len(), owned = self.assignment.len(), "partitions assigned");
         }
@@ -413,6 +464,9 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> RebalanceHandler for Lanes<K, P> {
             self.lanes.iter_mut().for_each(|lane| lane.isolation.forget(partition));
         }
         self.seeks.retain(|(partition, _)| !partitions.contains(partition));
+        self.counters.rebalances.add(1);
+        self.counters.partitions.set(self.assignment.len() as u64);
+        self.counters.lags.forget(partitions);
         for &lane in &touched {
             if lost {
                 let text = "the assignment was lost";

@@ -15,9 +15,10 @@
 //! 11. [`breaker`], [`holds`]: who may take how much of the others' time and patience, and who is paused.
 //! 12. [`wanted`]: the plan that workers take up at their next transaction boundary. [`trial`], [`samples`]: how the next
 //!     generation of a transform is tried before.
-//! 13. [`sink`]: a lane as its worker sees it, and how a call that never returns is left behind.
-//! 14. [`committer`]: the thread that ends transactions, and mends a lane when one fails.
-//! 15. [`kafka`]: the ports over `pelton-kafka`, and the librdkafka properties that the loop relies on.
+//! 13. [`counters`], [`histogram`], [`lag`], [`utilization`]: what is told of all that.
+//! 14. [`sink`]: a lane as its worker sees it, and how a call that never returns is left behind.
+//! 15. [`committer`]: the thread that ends transactions, and mends a lane when one fails.
+//! 16. [`kafka`]: the ports over `pelton-kafka`, and the librdkafka properties that the loop relies on.
 //!
 //! One worker is one plain thread with a group member of its own; workers share nothing but counters and breakers.
 
@@ -26,9 +27,11 @@ pub mod breaker;
 pub mod committer;
 pub mod counters;
 pub mod dead_letter;
+pub mod histogram;
 pub mod holds;
 pub mod isolation;
 pub mod kafka;
+pub mod lag;
 mod lane;
 pub mod lanes;
 pub mod outcome;
@@ -40,6 +43,7 @@ pub mod recent;
 pub mod samples;
 pub mod sink;
 pub mod trial;
+pub mod utilization;
 pub mod wanted;
 pub mod worker;
 

@@ -2,7 +2,7 @@
 //! worker. All outputs of a record are checked before the first is produced: half a record must never be written (I1).
 
 use super::breaker::{Then, Verdict};
-use super::counters::Counters;
+use super::counters::{Counters, REJECTED, TransformCounters};
 use super::dead_letter;
 use super::isolation::Refusal;
 use super::plan::{OnError, Plan, TransformPlan};
@@ -23,6 +23,8 @@ pub struct Delivery<'a, K> {
     pub transform: &'a TransformPlan,
     pub sink: &'a mut K,
     pub counters: &'a Counters,
+    /// This transform's own.
+    pub counts: &'a TransformCounters,
     pub throttle: &'a mut Throttle,
     /// The transform's index in the plan.
     pub index: usize,
@@ -63,10 +65,10 @@ impl<K: Sink> Delivery<'_, K> {
             Settled::Keep => self.keep(message),
             Settled::Emit(outputs) => self.emit(message, &outputs),
             Settled::Drop => {
-                self.counters.dropped.add(1);
+                self.counts.dropped.add(1);
                 Ok(())
             }
-            Settled::Reject(reason) => self.reject(message, "guest.rejected", reason, None),
+            Settled::Reject(reason) => self.reject(message, REJECTED, reason, None),
             Settled::Fault(fault) => {
                 self.reject(message, fault.code.as_str(), &fault.detail, fault.backtrace.as_deref())
             }
@@ -89,8 +91,9 @@ impl<K: Sink> Delivery<'_, K> {
             return self.refuse(message, refused);
         }
         self.sink.produce(&output).map_err(interrupted)?;
-        self.counters.kept.add(1);
+        self.counts.kept.add(1);
         self.counters.records_out.add(1);
+        self.counters.bytes_out.add(bytes(&output));
         Ok(())
     }
 
@@ -101,20 +104,22 @@ impl<K: Sink> Delivery<'_, K> {
                 return self.refuse(message, refused);
             }
         }
-        let mut count = 0;
+        let (mut count, mut size) = (0, 0);
         for output in outputs.iter() {
             let headers = headers(&output);
             let output = self.output(message, &output, &headers);
             self.sink.produce(&output).map_err(interrupted)?;
             count += 1;
+            size += bytes(&output);
         }
         // A guest that emits nothing drops the record.
         if count == 0 {
-            self.counters.dropped.add(1)
+            self.counts.dropped.add(1)
         } else {
-            self.counters.emitted.add(1)
+            self.counts.emitted.add(1)
         }
         self.counters.records_out.add(count);
+        self.counters.bytes_out.add(size);
         Ok(())
     }
 
@@ -162,7 +167,7 @@ impl<K: Sink> Delivery<'_, K> {
         reason: &str,
         backtrace: Option<&str>,
     ) -> Result<(), Interrupted> {
-        self.counters.rejected.add(1);
+        self.counts.refuse(code);
         let at = self.coordinates(message);
         if let Some(more) = self.throttle.allow(code) {
             let (transform, reason) = (&self.transform.name, self.loggable(reason));
@@ -176,7 +181,7 @@ impl<K: Sink> Delivery<'_, K> {
         }
         match self.transform.on_error {
             OnError::DeadLetter(topic) => self.dead_letter(message, topic, (code, reason, backtrace))?,
-            OnError::Skip => self.counters.skipped.add(1),
+            OnError::Skip => self.counts.skipped.add(1),
             OnError::Stop => return Err(Interrupted::Stop(WorkerError::Policy { transform: transform(), at, code })),
         }
         if self.trial.is_some() {
@@ -231,7 +236,7 @@ impl<K: Sink> Delivery<'_, K> {
             };
             if self.sink.check(&output).is_ok() {
                 self.sink.produce(&output).map_err(interrupted)?;
-                self.counters.dead_letters.add(1);
+                self.counts.dead_letters.add(1);
                 return Ok(());
             }
         }
@@ -261,6 +266,11 @@ fn headers<'o>(output: &OutputRecord<'o>) -> Vec<Header<'o>> {
 /// The canary cannot go on: the transaction is done again, and again, until the plan comes that is without it.
 pub(super) fn given_up(text: &'static str) -> Interrupted {
     Interrupted::Abort(TxnError::own(Fate::Abort, Blame::Module, "process", "CANARY", text))
+}
+
+/// Of key and value.
+fn bytes(output: &Output<'_>) -> u64 {
+    (output.key.map_or(0, <[u8]>::len) + output.value.map_or(0, <[u8]>::len)) as u64
 }
 
 /// A record that was checked and is refused all the same leaves the transaction in doubt: it is given up.

@@ -3,9 +3,10 @@
 
 use super::plan::Plan;
 use pelton_kafka::{
-    Batch, ConsumerError, NotAMember, Output, PartitionProgress, Position, ProduceError, RebalanceHandler,
+    Batch, ConsumerError, NotAMember, Output, PartitionProgress, Position, ProduceError, RebalanceHandler, Standing,
     TopicPartition, TxnError,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,10 @@ pub trait Source {
     fn subscribe(&mut self, plan: &Plan) -> Result<(), ConsumerError>;
     /// From now on this partition's records wait for `lane`. A seek must follow.
     fn forward(&mut self, partition: &TopicPartition, lane: usize);
+    /// Where reading stands in each partition, when there is news of it: for observers.
+    fn standings(&mut self) -> Option<BTreeMap<TopicPartition, Standing>> {
+        None
+    }
     /// Returns when there may be something to do, at the latest after `timeout`.
     fn wait(&mut self, timeout: Duration);
     /// Leaves the group. `false`: it could not within `limit`.

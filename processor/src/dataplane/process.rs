@@ -2,13 +2,14 @@
 //! back as exactly one outcome each, in order (I1).
 
 use super::breaker::TimeSpent;
-use super::counters::Counters;
+use super::counters::{Counters, TransformCounters};
 use super::isolation::Refusal;
 use super::outcome::{Delivery, Throttle, given_up};
 use super::plan::{Plan, TransformPlan};
 use super::ports::Sink;
 use super::samples::Pace;
 use super::trial::{Kind, Tally, is_canary};
+use super::utilization::nanos;
 use super::worker::WorkerError;
 use pelton_kafka::{Batch, Message, TxnError};
 use pelton_sandbox::{Generation, Header, Instance, Record, RunError, Settled};
@@ -34,7 +35,7 @@ pub struct Processor {
 }
 
 /// What a worker has of one transform. Instances are made when a record first needs them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seat {
     running: Option<Instance>,
     /// Of the generation on trial.
@@ -42,6 +43,8 @@ struct Seat {
     /// For the log lines of rejected records.
     throttle: Throttle,
     sampling: Pace,
+    /// Of its name, whatever the generation.
+    counts: Arc<TransformCounters>,
 }
 
 /// The records of a batch that one instance is to process.
@@ -51,9 +54,15 @@ struct Portion<'a> {
     records: Vec<Record<'a>>,
 }
 
+impl Seat {
+    fn new(counts: Arc<TransformCounters>) -> Self {
+        Seat { running: None, candidate: None, throttle: Throttle::default(), sampling: Pace::default(), counts }
+    }
+}
+
 impl Processor {
     pub fn new(plan: Arc<Plan>, counters: Arc<Counters>) -> Self {
-        let seats = plan.transforms.iter().map(|_| Seat::default()).collect();
+        let seats = plan.transforms.iter().map(|transform| Seat::new(counters.transform(&transform.name))).collect();
         Processor { plan, seats, counters }
     }
 
@@ -96,9 +105,10 @@ impl Processor {
                     portion.messages.push(message);
                 }
             }
-            let Seat { running, candidate, throttle, sampling } = &mut self.seats[index];
-            let counters = &*self.counters;
-            let mut delivery = Delivery { plan, transform, sink: &mut *sink, counters, throttle, index, trial: None };
+            let Seat { running, candidate, throttle, sampling, counts } = &mut self.seats[index];
+            let (counters, counts) = (&*self.counters, &**counts);
+            let mut delivery =
+                Delivery { plan, transform, sink: &mut *sink, counters, counts, throttle, index, trial: None };
             if let Some(refusal) = refusal.filter(|r| r.topic.is_none_or(|topic| transform.writes(topic))) {
                 let refused = portion.messages.iter().chain(&canary.messages);
                 refused.into_iter().try_for_each(|message| delivery.refused(message, refusal))?;
@@ -122,7 +132,7 @@ impl Processor {
                     delivery.settle(message, settled)
                 };
                 let tally = trial.map(|trial| &trial.running);
-                let ran = process(running, &transform.generation, &portion, tally, settle);
+                let ran = process(running, &transform.generation, &portion, Some(counts), tally, settle);
                 ran.map_err(|error| interrupted(error, transform))?;
                 if sampled && at_ease {
                     let message = &portion.messages[0];
@@ -135,7 +145,8 @@ impl Processor {
                         differences.compare(seen[i], print, || coordinates(plan, message));
                         Ok::<(), Interrupted>(())
                     };
-                    if let Err(error) = process(candidate, &trial.generation, &portion, Some(&trial.candidate), settle)
+                    if let Err(error) =
+                        process(candidate, &trial.generation, &portion, None, Some(&trial.candidate), settle)
                     {
                         trial.give_up(why(&error));
                     }
@@ -144,7 +155,7 @@ impl Processor {
             if let (Some(trial), false) = (trial, canary.records.is_empty()) {
                 delivery.trial = Some(trial);
                 let settle = &mut |i: usize, settled: Settled<'_>| delivery.settle(&canary.messages[i], settled);
-                match process(candidate, &trial.generation, &canary, Some(&trial.candidate), settle) {
+                match process(candidate, &trial.generation, &canary, Some(counts), Some(&trial.candidate), settle) {
                     Ok(()) => {}
                     Err(RunError::Stopped(interrupted)) => return Err(interrupted),
                     Err(error) => {
@@ -155,7 +166,6 @@ impl Processor {
             }
             spent.add(index, start.elapsed());
         }
-        self.counters.records_in.add(batch.len() as u64);
         Ok(())
     }
 
@@ -170,10 +180,13 @@ impl Processor {
     fn adopt(&mut self, plan: &Arc<Plan>) {
         let mut seats = std::mem::take(&mut self.seats);
         for new in &plan.transforms {
-            let mut seat = Seat::default();
+            let mut seat = Seat::new(self.counters.transform(&new.name));
             if let Some(i) = self.plan.transforms.iter().position(|old| old.name == new.name) {
                 let old = &self.plan.transforms[i];
-                let Seat { mut running, mut candidate, throttle, sampling } = std::mem::take(&mut seats[i]);
+                let empty = Seat::new(Arc::clone(&seat.counts));
+                let Seat { mut running, mut candidate, throttle, sampling, counts } =
+                    std::mem::replace(&mut seats[i], empty);
+                counts.memory.set(0);
                 let of_trial = old.trial.as_ref().map(|trial| trial.generation.clone());
                 let mut take = |generation: &Generation| {
                     if old.generation.is_same(generation) {
@@ -189,6 +202,7 @@ impl Processor {
                     candidate: new.trial.as_ref().and_then(|trial| take(&trial.generation)),
                     throttle,
                     sampling,
+                    counts,
                 };
                 [running, candidate].into_iter().flatten().for_each(|instance| let_go(instance, &new.name));
             }
@@ -196,6 +210,9 @@ impl Processor {
         }
         // What is left is of transforms that are no more.
         for (seat, transform) in seats.into_iter().zip(&self.plan.transforms) {
+            if !plan.transforms.iter().any(|new| new.name == transform.name) {
+                seat.counts.memory.set(0);
+            }
             seat.running.into_iter().chain(seat.candidate).for_each(|instance| let_go(instance, &transform.name));
         }
         self.plan = Arc::clone(plan);
@@ -210,11 +227,12 @@ fn let_go(instance: Instance, transform: &str) {
     }
 }
 
-/// One instance's call, made first if need be, and counted where it is tried.
+/// One instance's call, made first if need be; counted in the metrics, and where it is tried.
 fn process(
     instance: &mut Option<Instance>,
     generation: &Generation,
     portion: &Portion<'_>,
+    counts: Option<&TransformCounters>,
     tally: Option<&Tally>,
     settle: &mut dyn FnMut(usize, Settled<'_>) -> Result<(), Interrupted>,
 ) -> Result<(), RunError<Interrupted>> {
@@ -222,14 +240,25 @@ fn process(
         Some(instance) => instance,
         empty => empty.insert(Instance::new(generation).map_err(RunError::Renewal)?),
     };
-    let Some(tally) = tally else { return instance.run(&portion.records, settle) };
     let (fuel, time, mut failures) = (instance.fuel(), instance.time(), 0);
-    let result = instance.run(&portion.records, &mut |i, settled| {
-        failures += u64::from(is_failure(&settled));
-        settle(i, settled)
-    });
-    let (fuel, time) = (instance.fuel().saturating_sub(fuel), instance.time().saturating_sub(time));
-    tally.add(portion.records.len() as u64, failures, time, fuel);
+    let result = match tally {
+        None => instance.run(&portion.records, settle),
+        Some(_) => instance.run(&portion.records, &mut |i, settled| {
+            failures += u64::from(is_failure(&settled));
+            settle(i, settled)
+        }),
+    };
+    let (fuel, time) = (instance.fuel().wrapping_sub(fuel), instance.time().saturating_sub(time));
+    let records = portion.records.len() as u64;
+    if let Some(counts) = counts {
+        counts.fuel.add(fuel);
+        counts.memory.set(instance.memory_bytes() as u64);
+        counts.process.observe(nanos(time), 1);
+        counts.batch.observe(records, 1);
+    }
+    if let Some(tally) = tally {
+        tally.add(records, failures, time, fuel);
+    }
     result
 }
 

@@ -9,6 +9,7 @@ use super::committer::{Committer, Job};
 use super::counters::Counters;
 use super::plan::Plan;
 use super::ports::{Refused, Report, Sink};
+use super::utilization::nanos;
 use super::worker::{Order, Orders};
 use pelton_kafka::{
     Blame, Consumer, Fate, GroupMetadata, Output, PartitionProgress, Partitioning, ProduceError, Producer, Properties,
@@ -200,7 +201,9 @@ impl Sink for KafkaSink {
                         let full = TxnError::own(Fate::Abort, Blame::Brokers, "produce", "QUEUE_FULL", text);
                         return Err(ProduceError::Txn(full));
                     }
+                    let before = Instant::now();
                     self.pause.wait(Duration::from_millis(2));
+                    self.parts.counters.blocked.add(nanos(before.elapsed()));
                 }
                 other => return other,
             }

@@ -90,6 +90,29 @@ fn records_whose_transaction_could_not_begin_are_read_again() {
 }
 
 #[test]
+fn what_is_observed_is_what_was_committed() {
+    let mut w = World::new(2, 300);
+    w.event(Event::Assign(vec![0, 1]));
+    w.steps(1);
+    w.advance(1_000 * MS);
+    w.fail_commits(1);
+    w.steps(1);
+    assert_eq!(w.lags(), [(0, 300), (1, 300)]);
+    assert_eq!(w.counters().partitions.get(), 2);
+    w.finish();
+    let counters = w.counters();
+    assert_eq!(counters.latency.read().count(), 600, "each once, whatever was rolled back");
+    assert_eq!(counters.records_in.get(), 600 + 2 * 128, "the batches that were rolled back were taken again");
+    assert_eq!(counters.commit.read().count(), w.counted().committed);
+    assert_eq!(w.counted().rolled_back, 1);
+    assert_eq!(w.lags(), [(0, 0), (1, 0)]);
+    w.event(Event::Revoke { partitions: vec![0], lost: false });
+    w.steps(1);
+    assert_eq!(w.lags(), [(1, 0)], "it is another's now");
+    assert_eq!(w.counters().rebalances.get(), 2);
+}
+
+#[test]
 fn a_revocation_commits_what_is_open_before_it_returns() {
     let mut w = World::new(2, 50);
     w.event(Event::Assign(vec![0, 1]));

@@ -210,8 +210,10 @@ where
     fn until_stopped(&mut self, batch: &mut Batch) -> Result<(), WorkerError> {
         while self.orders.get() == Order::Run {
             if !self.step(batch)? {
-                let due = self.lanes.due_in(self.source.now()).unwrap_or(WAIT_MAX);
+                let before = self.source.now();
+                let due = self.lanes.due_in(before).unwrap_or(WAIT_MAX);
                 self.source.wait(due.min(WAIT_MAX));
+                self.lanes.waited(before, self.source.now());
             }
         }
         Ok(())
@@ -220,6 +222,9 @@ where
     /// One round: every lane gets at most one batch. `false`: there was nothing to do.
     pub(super) fn step(&mut self, batch: &mut Batch) -> Result<bool, WorkerError> {
         self.source.poll(&mut self.lanes)?;
+        if let Some(standings) = self.source.standings() {
+            self.lanes.heard(standings);
+        }
         self.lanes.take_reports(self.source.now())?;
         self.hold_and_let_go()?;
         self.take_up_plan()?;

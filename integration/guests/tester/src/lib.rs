@@ -4,6 +4,7 @@
 //! | word | outcome |
 //! |---|---|
 //! | `none` | dropped |
+//! | `say` | says its value on stdout, and is dropped |
 //! | `left`, `right` | one output, to that topic |
 //! | `both` | one output to each of the two |
 //! | `big` | an output larger than its topic, `narrow`, takes |
@@ -49,6 +50,10 @@ impl Transform for Tester {
         let output = record.output().header("src", source.as_bytes());
         match word {
             b"none" => return Ok(Outcome::Drop),
+            b"say" => {
+                println!("{}", String::from_utf8_lossy(value));
+                return Ok(Outcome::Drop);
+            }
             b"left" => out.emit(output.topic(self.left)),
             b"right" => out.emit(output.topic(self.right)),
             b"both" => {

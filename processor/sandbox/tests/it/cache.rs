@@ -28,11 +28,16 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 fn an_entry_is_written_once_and_used_by_the_next_process() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("cache");
-    works(&engine(&dir));
+    let first = engine(&dir);
+    works(&first);
+    assert_eq!(first.loads(), (0, 1), "compiled");
+    works(&first);
     let [entry] = &entries(&dir)[..] else { panic!("one entry, not {:?}", entries(&dir)) };
     let written = fs::metadata(entry).unwrap();
     // another engine of the same settings, as after a restart
-    works(&engine(&dir));
+    let next = engine(&dir);
+    works(&next);
+    assert_eq!(next.loads(), (1, 0), "from the cache");
     let used = fs::metadata(entry).unwrap();
     assert_eq!(used.ino(), written.ino(), "it was not compiled again");
     assert!(used.modified().unwrap() > written.modified().unwrap(), "it is known to have been used");

@@ -1,8 +1,10 @@
 //! The ready transforms, end to end.
 
+use std::time::Duration;
+
 use pelton_sandbox::{Generation, Instance, Spec};
 
-use crate::support::{Out, engine, record, run, setting, spec, transform_path, value};
+use crate::support::{Out, engine, instance, record, run, setting, spec, transform_path, value};
 
 fn start(name: &str, spec: Spec) -> Instance {
     let module = engine().load(&transform_path(name), None).unwrap();
@@ -16,6 +18,23 @@ fn identity_keeps_or_copies() {
     let copies = run(&mut start("identity", setting("copy", "true")), &records);
     let values: Vec<_> = copies.iter().map(|copy| copy.only().value.as_deref()).collect();
     assert_eq!(values, [Some(&b"a"[..]), None, Some(b"")]);
+}
+
+#[test]
+fn what_a_batch_takes_is_told() {
+    for mut instance in [start("identity", spec()), instance("typed", spec())] {
+        assert_eq!((instance.fuel(), instance.time()), (0, Duration::ZERO));
+        let mut took = || {
+            let before = instance.fuel();
+            run(&mut instance, &[record("keep"), record("keep")]);
+            instance.fuel() - before
+        };
+        took();
+        let (second, third) = (took(), took());
+        assert!(second > 100, "{second}");
+        assert_eq!(second, third, "the same records burn the same");
+        assert!(instance.time() > Duration::ZERO);
+    }
 }
 
 #[test]

@@ -62,13 +62,15 @@ pub struct Listen {
     pub socket: Option<PathBuf>,
 }
 
-/// What logs may say.
+/// What logs and metrics may say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Observe {
     /// Log what guests say when they reject or panic. Off, because such texts tend to hold data: dead letters carry
     /// them in their headers in any case.
     pub guest_text: bool,
+    /// Tell the lag of each partition instead of each topic's: one series more for each partition of the input topics.
+    pub partition_metrics: bool,
 }
 
 const MOST_WORKERS: u16 = 256;

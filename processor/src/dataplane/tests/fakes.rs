@@ -14,7 +14,7 @@ use crate::dataplane::wanted::Wanted;
 use crate::dataplane::worker::{Order, Orders, Worker, WorkerError};
 use pelton_kafka::{
     Batch, Blame, ConsumerError, Fate, NotAMember, Output, OwnedMessage, PartitionProgress, Partitioning, Position,
-    ProduceError, RebalanceHandler, Start, TopicPartition, TxnError,
+    ProduceError, RebalanceHandler, Standing, Start, TopicPartition, TxnError,
 };
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -294,6 +294,15 @@ impl World {
         self.cluster.borrow().sizes.clone()
     }
 
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// By partition, the lag that is told.
+    pub(super) fn lags(&self) -> Vec<(i32, u64)> {
+        self.counters.lags.read().into_iter().map(|(partition, lag)| (partition.partition, lag.records)).collect()
+    }
+
     pub(super) fn counted(&self) -> Totals {
         self.counters.read()
     }
@@ -411,9 +420,10 @@ impl Source for FakeSource {
                 && into.len() < max
                 && *next < cluster.logs[partition]
             {
-                let message = OwnedMessage { partition: *partition, offset: *next, ..OwnedMessage::default() };
+                let (partition, offset) = (*partition, *next);
+                let message = OwnedMessage { partition, offset, timestamp_ms: Some(offset), ..OwnedMessage::default() };
                 into.push_owned(0, message);
-                cluster.read.insert(*partition);
+                cluster.read.insert(partition);
                 *next += 1;
             }
         }
@@ -462,6 +472,15 @@ impl Source for FakeSource {
         if let Some((owner, _)) = self.cluster.borrow_mut().owned.get_mut(&partition.partition) {
             *owner = lane;
         }
+    }
+
+    fn standings(&mut self) -> Option<BTreeMap<TopicPartition, Standing>> {
+        let cluster = self.cluster.borrow();
+        let standing = |(partition, (_, next)): (&i32, &(usize, i64))| {
+            let (end, next) = (Some(Position(cluster.logs[partition])), Some(Position(*next)));
+            (tp(*partition), Standing { next, end, waiting: 0 })
+        };
+        Some(cluster.owned.iter().map(standing).collect())
     }
 
     fn wait(&mut self, timeout: Duration) {
