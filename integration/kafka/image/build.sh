@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 target=$1
 recipe=$2
 libs=$target/kafka-4.3.1
-if [ ! -e "$libs/.complete" ]; then
+if [ ! "$libs/.complete" -nt "$here/../pom.xml" ]; then
   mkdir -p "$libs"
   mvn -q -B -f "$here/../pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$libs"
   touch "$libs/.complete"
