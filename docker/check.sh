@@ -26,20 +26,20 @@ clean() {
   rm -rf "$work"
 }
 trap clean EXIT
+# A connection that is reset while the container starts is no reason to end.
+trap '' PIPE
 
-# tool CLASS ARGS…: one of Kafka's own tools, in the broker's container; both kinds of image have them.
+# tool NAME ARGS…: one of Kafka's own, in the broker's container.
 tool() {
-  docker exec -i "$name-kafka" sh -c '
-    if [ -d /kafka/libs ]; then
-      exec /jre/bin/java -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$(for jar in /kafka/libs/*.jar; do printf "%s:" "$jar"; done)" "$@"
-    fi
-    exec /opt/kafka/bin/kafka-run-class.sh "$@"' sh "$@"
+  local tool=$1
+  shift
+  docker exec -i "$name-kafka" "/opt/kafka/bin/$tool.sh" --bootstrap-server kafka:9092 "$@"
 }
 
 # Lines of TOPIC as a read_committed reader sees them: COUNT of them, or as many as come in a minute.
 read_topic() {
-  tool org.apache.kafka.tools.consumer.ConsoleConsumer --bootstrap-server kafka:9092 --topic "$1" --from-beginning \
-    --max-messages "$2" --timeout-ms 60000 --command-property isolation.level=read_committed 2>/dev/null || true
+  tool kafka-console-consumer --topic "$1" --from-beginning --max-messages "$2" --timeout-ms 60000 \
+    --isolation-level read_committed 2>/dev/null || true
 }
 
 wait_for() {
@@ -52,7 +52,7 @@ wait_for() {
   done
 }
 
-topics() { tool org.apache.kafka.tools.TopicCommand --bootstrap-server kafka:9092 "$@" >/dev/null 2>&1; }
+topics() { tool kafka-topics "$@" >/dev/null 2>&1; }
 
 # ask PATH: does the admin server say 200?
 ask() {
@@ -60,7 +60,7 @@ ask() {
   address=$(docker port "$name-pelton" 9640/tcp 2>/dev/null | head -1) || return 1
   port=${address##*:}
   { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || return 1
-  printf 'GET %s HTTP/1.1\r\nHost: check\r\nConnection: close\r\n\r\n' "$1" >&3
+  printf 'GET %s HTTP/1.1\r\nHost: check\r\nConnection: close\r\n\r\n' "$1" 2>/dev/null >&3 || true
   read -r -t 5 _ status _ <&3 2>/dev/null || status=none
   exec 3>&-
   [ "$status" = 200 ]
@@ -92,7 +92,7 @@ echo "ready"
 {
   for number in $(seq $((records - bad))); do printf '{"id":%d,"card":{"number":"4111111111111111"}}\n' "$number"; done
   for _ in $(seq $bad); do echo 'no JSON'; done
-} | tool org.apache.kafka.tools.ConsoleProducer --bootstrap-server kafka:9092 --topic orders >/dev/null
+} | tool kafka-console-producer --topic orders >/dev/null
 
 read_topic orders.clean $((records - bad)) >"$work/clean"
 read_topic orders.dlq $bad >"$work/dead"
