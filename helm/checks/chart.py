@@ -283,6 +283,16 @@ def compose(options) -> None:
     say(f"compose.yaml: {len(model['services'])} services")
 
 
+def versions() -> None:
+    """One version of everything; ./dev release relies on it."""
+    version = re.search(r'^version = "(.+)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    if not about["version"] == about["appVersion"] == version:
+        problem("Chart.yaml", f"version and appVersion are not {version}, which Cargo.toml says")
+    if f"/pelton:{version}}}" not in (ROOT / "compose.yaml").read_text():
+        problem("compose.yaml", f"its image of Pelton is not {version}")
+
+
 def lint() -> None:
     places = [CHART / "Chart.yaml", CHART / "values.yaml", CHART / "ci", ALERTS, CHECKS, ROOT / "compose.yaml",
               ROOT / "docker/compose", ROOT / ".github"]
@@ -301,6 +311,7 @@ def main() -> None:
     refusals()
     monitoring()
     compose(options)
+    versions()
     lint()
     if problems:
         sys.exit("\n".join(problems) + f"\n{len(problems)} problems")
