@@ -210,12 +210,17 @@ def refusals() -> None:
     say(f"{len(cases)} mistakes in values are refused")
 
 
-def known_metrics() -> tuple[str, set[str]]:
-    """Names out of the documentation, where there is one, else out of the list beside this file."""
-    for file in (ROOT / "docs/metrics.md", CHECKS / "metrics.txt"):
-        if file.exists():
-            return str(file.relative_to(ROOT)), set(re.findall(r"\bpelton_[a-z0-9_]+\b", file.read_text()))
-    sys.exit("there is no list of metrics")
+def known_metrics() -> tuple[str, dict[str, set[str]]]:
+    """Names and labels out of the documentation, where there is one, else out of the list beside this file."""
+    documented, listed = ROOT / "docs/metrics.md", CHECKS / "metrics.txt"
+    if documented.exists():
+        known = {}
+        for name, about in re.findall(r"^### `(pelton_[a-z0-9_]+)`\n+(.*)$", documented.read_text(), re.MULTILINE):
+            labels = re.search(r"\blabels? ((?:`[a-z_]+`(?:, )?)+)", about)
+            known[name] = set(re.findall(r"[a-z_]+", labels[1])) if labels else set()
+        return str(documented.relative_to(ROOT)), known
+    lines = [line.split() for line in listed.read_text().splitlines() if not line.startswith("#")]
+    return str(listed.relative_to(ROOT)), {name: set(labels) for name, _, *labels in lines}
 
 
 def monitoring() -> None:
@@ -239,14 +244,28 @@ def monitoring() -> None:
     expressions = list(targets(json.loads(DASHBOARD.read_text())["panels"]))
     for panel, expression in expressions:
         uses(f"dashboard, {panel}", expression, source, known)
+    if not known:
+        problem(source, "there are no metrics in it")
     promql(expressions)
     say(f"{len(rules)} alerts fire when they should; {len(expressions)} queries of the dashboard; metrics as in {source}")
 
 
-def uses(where: str, expression: str, source: str, known: set[str]) -> None:
+# Of every series: the scraper's, and those that the monitors set; `le` of histograms.
+OF_ALL = {"namespace", "application", "instance", "job", "pod", "le"}
+
+
+def uses(where: str, expression: str, source: str, known: dict[str, set[str]]) -> None:
+    """Every metric is known, and every label that is named belongs to one of them."""
+    has = set(OF_ALL)
     for name in re.findall(r"\bpelton_[a-z0-9_]+\b", expression):
-        if name not in known and re.sub(r"_(bucket|sum|count)$", "", name) not in known:
+        name = name if name in known else re.sub(r"_(bucket|sum|count)$", "", name)
+        if name not in known:
             problem(where, f"{name} is not in {source}")
+        has |= known.get(name, set())
+    named = re.findall(r"\b(?:by|on) \(([^)]*)\)", expression)
+    named += [re.sub(r'"[^"]*"', "", inside) for inside in re.findall(r"\{([^}]*)\}", expression)]
+    for label in sorted(set(re.findall(r"[a-z_]+", " ".join(named))) - has):
+        problem(where, f"no metric of it has the label {label}, says {source}")
 
 
 def targets(panels: list[dict]):
