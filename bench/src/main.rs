@@ -6,6 +6,7 @@ mod boundary;
 mod measure;
 mod neighbours;
 mod raw;
+mod reload;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -45,6 +46,8 @@ enum Bench {
     },
     /// The same work on the same records, through the sandbox with every guard on and natively, in turns. No Kafka.
     Boundary(boundary::Options),
+    /// Swaps of a module under load: nothing lost, doubled or mixed; latency and memory before and after.
+    Reload(reload::Options),
     /// The bare loop itself; the benchmark starts it as a process of its own.
     #[command(hide = true)]
     Raw { bootstrap: String, input: String, output: String, group: String },
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
             broker::start().and_then(|broker| neighbours::run(&broker.bootstrap, rounds, Duration::from_secs(seconds)))
         }
         Bench::Boundary(options) => boundary::run(&options),
+        Bench::Reload(options) => reload::run(&options),
         Bench::Raw { bootstrap, input, output, group } => raw::run(&bootstrap, &input, &output, &group).map(|()| true),
     };
     match result {

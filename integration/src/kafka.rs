@@ -154,6 +154,12 @@ impl Writer {
 
     /// Returns when everything is acknowledged. A negative partition: by librdkafka's murmur2 of the key.
     pub fn write(&self, topic: &str, records: &[Record]) -> Result<()> {
+        self.send(topic, records)?;
+        self.flush()
+    }
+
+    /// Queues them.
+    pub fn send(&self, topic: &str, records: &[Record]) -> Result<()> {
         for record in records {
             let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
                 headers.insert(Header { key, value: value.as_deref() })
@@ -165,6 +171,11 @@ impl Writer {
             message.partition = (record.partition >= 0).then_some(record.partition);
             self.0.send(message).map_err(|(error, _)| error).context("produce")?;
         }
+        Ok(())
+    }
+
+    /// Returns when everything that was queued is acknowledged.
+    pub fn flush(&self) -> Result<()> {
         self.0.flush(Duration::from_secs(120)).context("flush")
     }
 }

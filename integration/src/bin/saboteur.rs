@@ -4,6 +4,7 @@
 use pelton::cli;
 use pelton::control::Parts;
 use pelton::dataplane::kafka::KafkaSource;
+use pelton::dataplane::plan::Plan;
 use pelton::dataplane::ports::{Refused, Report, Sink, Source};
 use pelton::dataplane::sink::KafkaSink;
 use pelton_kafka::{
@@ -85,6 +86,10 @@ impl Source for BrokenSource {
         self.inner.resume(partitions)
     }
 
+    fn subscribe(&mut self, plan: &Plan) -> Result<(), ConsumerError> {
+        self.inner.subscribe(plan)
+    }
+
     fn forward(&mut self, partition: &TopicPartition, lane: usize) {
         self.inner.forward(partition, lane);
     }
@@ -144,5 +149,9 @@ impl Sink for BrokenSink {
 
     fn abandon(&mut self, partitions: Vec<TopicPartition>, cause: TxnError) -> bool {
         self.inner.abandon(partitions, cause)
+    }
+
+    fn adopt(&mut self, plan: &Arc<Plan>) {
+        self.inner.adopt(plan);
     }
 }

@@ -253,7 +253,9 @@ fn topics(plan: &Plan) -> Vec<OutputTopic> {
 
 fn make_topics(direct: &str, replicas: i32, plan: &Plan, outputs: &[OutputTopic]) -> Result<()> {
     let input = input_topic(plan);
-    let mut ordinary = vec![(input.as_str(), plan.partitions)];
+    // Nobody writes to the spare one.
+    let spare = format!("{}.spare", plan.name);
+    let mut ordinary = vec![(input.as_str(), plan.partitions), (spare.as_str(), 1)];
     let (narrow, others): (Vec<_>, Vec<_>) = outputs.iter().partition(|topic| topic.outlet == Outlet::Narrow);
     ordinary.extend(others.iter().map(|topic| (topic.name.as_str(), topic.partitions)));
     kafka::create_replicated_topics(direct, &ordinary, replicas, &[])?;

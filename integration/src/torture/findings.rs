@@ -29,7 +29,7 @@ pub enum Kind {
     Diverged,
     /// No progress after a fault was healed.
     Stuck,
-    /// A process ended, or did not, against what it was told.
+    /// A process ended, or did not, or took nothing up, against what it was told.
     Exit,
     /// I9: more memory than there is a reason for.
     Memory,

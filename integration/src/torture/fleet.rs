@@ -15,6 +15,7 @@ const RUNS_WITHIN: Duration = Duration::from_secs(120);
 /// The processes' own limit, and some.
 const STOPS_WITHIN: Duration = Duration::from_secs(DRAIN_LIMIT_S + 45);
 pub const DRAIN_LIMIT_S: u64 = 30;
+const RELOADS_WITHIN: Duration = Duration::from_secs(30);
 /// A sanity limit, far above what a process needs here.
 const MEMORY_LIMIT_KIB: u64 = 1 << 20;
 
@@ -32,6 +33,19 @@ pub struct Setup {
     /// By place: is the process a static member of the group?
     pub static_members: Vec<bool>,
 }
+
+/// How another version of the transform is taken up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Version {
+    AtOnce,
+    Canary,
+    Shadow,
+    /// With one more topic to write to.
+    Topic,
+}
+
+/// Behind it, a configuration has what makes a version.
+const VERSION_MARK: &str = "# version\n";
 
 /// The processes by their place.
 #[derive(Debug)]
@@ -108,6 +122,39 @@ impl Fleet {
         slot.started = Some(Instant::now());
         slot.first_kib = 0;
         Ok(())
+    }
+
+    /// A running process takes up another version of its transform. A restart forgets it.
+    pub fn reload(&self, place: usize, number: u32, version: Version) -> Result<()> {
+        let config = self.setup.home.join(format!("{}.yaml", self.instance(place)));
+        let base = fs::read_to_string(&config)?;
+        let base = base.split(VERSION_MARK).next().unwrap_or_default();
+        let rollout = match version {
+            Version::AtOnce | Version::Topic => "",
+            Version::Canary => "    rollout: { canary: { partitions: 50%, for: 2s }, budget: { p99: 0% } }\n",
+            Version::Shadow => "    rollout: { shadow: { for: 2s }, budget: { p99: 0% } }\n",
+        };
+        // The spare topic is written to by nobody; naming it is what a change of topics is.
+        let (without, with) =
+            (format!("{}.narrow]", self.application()), format!("{0}.narrow, {0}.spare]", self.application()));
+        let base = if version == Version::Topic { base.replace(&without, &with) } else { base.to_owned() };
+        fs::write(&config, format!("{base}{VERSION_MARK}    settings: {{ version: {number} }}\n{rollout}"))?;
+        self.signal(place, libc::SIGHUP);
+        Ok(())
+    }
+
+    /// How many reloads the process has taken up.
+    pub fn reloads(&self, place: usize) -> usize {
+        self.slots[place].process.as_ref().map_or(0, |process| process.log().matches("reloaded: workers").count())
+    }
+
+    /// It must take up one more, unless it is gone meanwhile.
+    pub fn wait_reloaded(&self, place: usize, before: usize) {
+        let done = || self.slots[place].process.is_none() || self.reloads(place) > before;
+        if !wait(RELOADS_WITHIN, done) {
+            let name = self.instance(place);
+            self.findings.add(Kind::Exit, || format!("{name} did not take up a reload ({})", self.log(place)));
+        }
     }
 
     /// SIGKILL.

@@ -4,6 +4,7 @@
 
 use super::arena::Arena;
 use super::findings::Kind;
+use super::fleet::Version;
 use super::progress::Watch;
 use super::record::{Ask, Outlet};
 use super::schedule::{Fault, Step};
@@ -20,6 +21,9 @@ const PROGRESS_WITHIN: Duration = Duration::from_secs(90);
 /// Until a process commits once.
 const COMMIT_WITHIN: Duration = Duration::from_secs(15);
 const BROKER_STOPS_WITHIN: Duration = Duration::from_secs(60);
+
+/// How a version of the transform is taken up.
+const VERSIONS: [Version; 4] = [Version::AtOnce, Version::Canary, Version::Shadow, Version::Topic];
 
 /// A fault that was done, and how things went on.
 #[derive(Clone, Debug)]
@@ -175,6 +179,7 @@ impl<'a, 'c> Nemesis<'a, 'c> {
             Fault::GuestSpin => self.misbehave(step, Ask::Spin),
             Fault::Oversize => self.misbehave(step, Ask::Big),
             Fault::Unwritable => self.unwritable(step),
+            Fault::Reload => self.reload(step),
         }
     }
 
@@ -204,6 +209,24 @@ impl<'a, 'c> Nemesis<'a, 'c> {
         self.arena.fleet.terminate(victim);
         self.arena.fleet.start(victim)?;
         Ok(self.at_once(fault, self.instance(victim)).map(|m| self.member(m, victim)))
+    }
+
+    fn reload(&mut self, step: &Step) -> Result<Option<Moments>> {
+        let victim = self.victim(step);
+        let version = VERSIONS[step.force as usize % VERSIONS.len()];
+        let killed = step.force >= 80;
+        self.arena.fleet.wait_running(victim);
+        let before = self.arena.fleet.reloads(victim);
+        let fault = self.arena.watch();
+        self.arena.fleet.reload(victim, step.number, version)?;
+        if killed {
+            self.arena.fleet.kill(victim);
+            self.arena.fleet.start(victim)?;
+        } else {
+            self.arena.fleet.wait_reloaded(victim, before);
+        }
+        let what = format!("{} to {version:?}{}", self.instance(victim), if killed { ", killed over it" } else { "" });
+        Ok(self.at_once(fault, what).map(|m| self.member(m, victim)))
     }
 
     fn pause(&mut self, step: &Step) -> Result<Option<Moments>> {

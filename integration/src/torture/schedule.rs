@@ -40,13 +40,16 @@ pub enum Fault {
     Oversize,
     /// An output topic that takes nothing for a while.
     Unwritable,
+    /// A process takes up another version of its transform: at once, as a canary or a shadow, with one topic more; sometimes
+    /// it is killed over it.
+    Reload,
 }
 
 use Fault::*;
 
 impl Fault {
     /// All kinds, and how often each is in a round.
-    const ROUND: [(Fault, usize); 28] = [
+    const ROUND: [(Fault, usize); 29] = [
         (Kill, 2),
         (KillForGood, 1),
         (Terminate, 2),
@@ -75,6 +78,7 @@ impl Fault {
         (GuestSpin, 1),
         (Oversize, 1),
         (Unwritable, 1),
+        (Reload, 4),
     ];
 
     pub fn all() -> impl Iterator<Item = Fault> {
@@ -111,6 +115,7 @@ impl Fault {
             GuestSpin => "guest-spin",
             Oversize => "oversize",
             Unwritable => "unwritable",
+            Reload => "reload",
         }
     }
 

@@ -11,5 +11,6 @@ mod neighbours;
 mod records;
 mod refusals;
 mod reload;
+mod rollout;
 mod support;
 mod tools;

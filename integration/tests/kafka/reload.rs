@@ -1,14 +1,14 @@
 //! A changed configuration or module is taken up while records flow: each record once, each transaction by one generation;
 //! what is wrong changes nothing.
 
-use crate::support::{IDENTITY, LONG, Scene, Step, assert_each_once_in_order, numbered};
+use crate::support::{IDENTITY, LONG, MARKER, Scene, Step, assert_each_once_in_order, numbered};
 use pelton_integration::kafka::Record;
 use pelton_integration::process::Pelton;
 use pelton_integration::{eventually, guest};
 use std::collections::BTreeMap;
 use std::fs;
-
-const MARKER: Step<'_> = Step { name: "marker", guest: "marker", settings: "mark: a", ..IDENTITY };
+use std::path::Path;
+use std::time::Duration;
 
 fn says(pelton: &Pelton, text: &str) {
     eventually(&format!("the log has: {text}"), LONG, || pelton.log().contains(text).then_some(()));
@@ -42,12 +42,12 @@ fn settings_change_under_a_stream_of_records_without_losing_or_mixing_any() {
             scene.produce("in", &numbered(sent, sent + 2_000));
             sent += 2_000;
             let generation = i + 1;
-            says(&pelton, &format!("generation={generation}"));
+            says(&pelton, &format!("transform=\"marker\" generation={generation}"));
         }
         scene.produce("in", &numbered(sent, sent + 2_000));
         sent += 2_000;
         eventually("the new mark is seen", LONG, || {
-            out.poll(std::time::Duration::from_millis(50)).unwrap();
+            out.poll(Duration::from_millis(50)).unwrap();
             out.records.last().is_some_and(|r| r.header("mark").as_deref() == Some(mark)).then_some(())
         });
     }
@@ -98,7 +98,7 @@ fn a_module_that_takes_another_s_place_is_noticed() {
 
 #[test]
 fn what_is_wrong_or_cannot_change_is_told_and_changes_nothing() {
-    let scene = Scene::new("noreload", &[("in", 1), ("out", 1), ("other", 1)]);
+    let scene = Scene::new("noreload", &[("in", 1), ("out", 1)]);
     let good = scene.config("", &[MARKER]);
     let mut pelton = Pelton::start(&good, "a");
     says(&pelton, "running");
@@ -110,20 +110,264 @@ fn what_is_wrong_or_cannot_change_is_told_and_changes_nothing() {
     refused(&good.replace("workers: 1", "workers: many"), "`workers` cannot be `many`");
     refused(&good.replace("workers: 1", "workers: 2"), "keys=\"workers\"");
     refused(&good.replace("mark: a", "mark: a, fail: true"), "told to fail");
-    let other = good.replace(&scene.topic("out"), &scene.topic("other"));
-    refused(&other, "keys=\"transforms.marker.output\"");
+    let other = good.replace(&scene.topic("out"), &scene.topic("missing"));
+    refused(&other, "missing` does not exist");
+    refused(&good.replace("application: ", "application: x"), "keys=\"application\"");
     scene.produce("in", &numbered(0, 100));
     let mut out = scene.reader("out");
     assert!(out.read(100, LONG).iter().all(|r| r.header("mark").as_deref() == Some("a")));
     // Many at once are one or two; the last one counts.
     pelton.reconfigure(&good.replace("mark: a", "mark: z"));
     (0..50).for_each(|_| pelton.signal(libc::SIGHUP));
-    says(&pelton, "generation=2");
+    says(&pelton, "to=\"serving\" after");
+    eventually("fifty reloads have become one or two", LONG, || {
+        let log = pelton.log();
+        let (taken, same) = (log.matches("reloaded: workers").count(), log.matches("nothing has changed\n").count());
+        assert!(taken + same < 20, "{log}");
+        (taken == 1).then_some(())
+    });
     scene.produce("in", &numbered(100, 200));
     eventually("the new mark is seen", LONG, || {
-        out.poll(std::time::Duration::from_millis(50)).unwrap();
+        out.poll(Duration::from_millis(50)).unwrap();
         out.records.last().is_some_and(|r| r.header("mark").as_deref() == Some("z")).then_some(())
     });
     assert_each_once_in_order(out.read(200, LONG), 200);
     assert_eq!(pelton.stop(), Some(0));
+}
+
+#[test]
+fn transforms_and_topics_come_and_go_while_records_flow() {
+    let topics = ["in", "more", "out", "other", "copies"].map(|topic| (topic, 2));
+    let scene = Scene::new("topology", &topics);
+    let copies = Step { name: "copies", input: "more", output: "copies", ..IDENTITY };
+    let one = scene.config("", &[IDENTITY]);
+    let two = scene.config("", &[copies, IDENTITY]);
+    let mut pelton = Pelton::start(&one, "a");
+    let (mut out, mut other, mut copied) = (scene.reader("out"), scene.reader("other"), scene.reader("copies"));
+    let mut sent = 0;
+    let mut send = |topic: &str, count: usize| {
+        scene.produce(topic, &numbered(sent, sent + count));
+        sent += count;
+        sent
+    };
+    let reconfigure = |config: &str, times: usize| {
+        pelton.reconfigure(config);
+        pelton.signal(libc::SIGHUP);
+        eventually("it is taken up", LONG, || (pelton.log().matches("reloaded").count() == times).then_some(()));
+    };
+    scene.produce("more", &numbered(0, 100));
+    send("in", 1000);
+    // A transform comes, with a topic to read and one to write.
+    reconfigure(&two, 1);
+    send("in", 1000);
+    assert_each_once_in_order(copied.read(100, LONG), 100);
+    // It goes: its topic is not read any more.
+    reconfigure(&one, 2);
+    let sent_so_far = send("in", 1000);
+    assert_each_once_in_order(out.read(sent_so_far, LONG), sent_so_far);
+    scene.produce("more", &numbered(100, 200));
+    // It comes back and goes on where it was; the other one writes elsewhere now.
+    reconfigure(&two.replace(&scene.topic("out"), &scene.topic("other")), 3);
+    scene.produce("in", &numbered(0, 500));
+    scene.produce("more", &numbered(200, 300));
+    assert_each_once_in_order(copied.read(300, LONG), 300);
+    assert_each_once_in_order(other.read(500, LONG), 500);
+    // Both read one topic.
+    let both = scene.config("", &[Step { input: "in", ..copies }, IDENTITY]);
+    reconfigure(&both, 4);
+    scene.produce("in", &numbered(3000, 3100));
+    out.read(sent_so_far + 100, LONG);
+    assert_each_once_in_order(&out.records, sent_so_far + 100);
+    copied.read(400, LONG);
+    assert_eq!(copied.records.len(), 400);
+    assert_eq!(scene.committed("in", 2).iter().sum::<i64>(), 3600);
+    assert_eq!(pelton.stop(), Some(0));
+    assert_eq!(other.records.len(), 500);
+}
+
+/// As kubelet, editors and deployments do it: another file takes the name.
+fn put(module: &Path, bytes: &[u8]) {
+    let next = module.with_extension("next");
+    fs::write(&next, bytes).unwrap();
+    fs::rename(next, module).unwrap();
+}
+
+/// The marker with so much beside it that compiling takes seconds: a core module of functions that nobody calls, and data.
+/// 15 MiB, as a module of a scripting language is.
+fn large(marker: &[u8]) -> Vec<u8> {
+    use wasm_encoder::{
+        CodeSection, DataSection, Encode, Function, FunctionSection, MemorySection, MemoryType, Module, TypeSection,
+        ValType,
+    };
+    let mut types = TypeSection::new();
+    types.ty().function([ValType::I64], [ValType::I64]);
+    let (mut functions, mut code) = (FunctionSection::new(), CodeSection::new());
+    for n in 0..4_000_i64 {
+        functions.function(0);
+        let mut body = Function::new([]);
+        let mut body_of = body.instructions();
+        body_of.local_get(0);
+        for step in 0..100 {
+            body_of.i64_const(n * 1_000_003 + step).i64_mul().local_get(0).i64_xor();
+        }
+        body_of.end();
+        code.function(&body);
+    }
+    let mut memories = MemorySection::new();
+    let pages = MemoryType { minimum: 256, maximum: None, memory64: false, shared: false, page_size_log2: None };
+    memories.memory(pages);
+    let mut data = DataSection::new();
+    data.active(0, &wasm_encoder::ConstExpr::i32_const(0), vec![7; 12 << 20]);
+    let mut module = Module::new();
+    module.section(&types).section(&functions).section(&memories).section(&code).section(&data);
+    let module = module.finish();
+    let mut component = marker.to_vec();
+    component.push(1); // a section with a core module
+    module.encode(&mut component);
+    component
+}
+
+#[test]
+fn records_flow_on_while_a_large_module_is_compiled_and_other_reloads_wait() {
+    let scene = Scene::new("large", &[("in", 2), ("out", 2)]);
+    let home = tempfile::tempdir().unwrap();
+    let module = home.path().join("module.wasm");
+    let small = fs::read(guest::test_module("marker")).unwrap();
+    put(&module, &small);
+    let named = guest::test_module("marker").display().to_string();
+    // Not from the cache that tests share: it is to be compiled here and now.
+    let config = |mark: &str| {
+        scene
+            .config("cache_dir: off", &[Step { settings: mark, ..MARKER }])
+            .replace(&named, &module.display().to_string())
+    };
+    let mut pelton = Pelton::start(&config("mark: a"), "a");
+    let mut out = scene.reader("out");
+    scene.produce("in", &numbered(0, 100));
+    out.read(100, LONG);
+    let large = large(&small);
+    assert!(large.len() > 14 << 20, "{}", large.len());
+    put(&module, &large);
+    pelton.signal(libc::SIGHUP);
+    eventually("a compiler is at work", LONG, || (children(pelton.id()) > 0).then_some(()));
+    // Meanwhile: records, and another reload that waits.
+    pelton.reconfigure(&config("mark: b"));
+    pelton.signal(libc::SIGHUP);
+    let mut sent = 100;
+    let mut rounds = 0;
+    loop {
+        scene.produce("in", &numbered(sent, sent + 100));
+        sent += 100;
+        rounds += 1;
+        let before = std::time::Instant::now();
+        eventually("they come out", LONG, || {
+            out.poll(Duration::from_millis(20)).unwrap();
+            (out.records.len() >= sent).then_some(())
+        });
+        assert!(before.elapsed() < Duration::from_secs(5), "the stream stood for {:?}", before.elapsed());
+        if pelton.log().matches("reloaded: workers").count() >= 1 && rounds >= 3 {
+            break;
+        }
+    }
+    eventually("the last configuration counts", LONG, || {
+        scene.produce("in", &numbered(sent, sent + 10));
+        sent += 10;
+        out.poll(Duration::from_millis(100)).unwrap();
+        out.records.last().is_some_and(|r| r.header("mark").as_deref() == Some("b")).then_some(())
+    });
+    assert_each_once_in_order(out.read(sent, LONG), sent);
+    assert_eq!(pelton.stop(), Some(0));
+}
+
+/// Children of all its threads.
+fn children(id: u32) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let of = |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).unwrap_or_default();
+    tasks.map(|task| of(task).split_whitespace().count()).sum()
+}
+
+#[test]
+fn what_is_no_transform_any_more_is_refused_and_the_old_one_goes_on() {
+    let scene = Scene::new("unfit", &[("in", 1), ("out", 1)]);
+    let home = tempfile::tempdir().unwrap();
+    let module = home.path().join("module.wasm");
+    let good = fs::read(guest::test_module("marker")).unwrap();
+    put(&module, &good);
+    let named = guest::test_module("marker").display().to_string();
+    let config = |mark: &str| {
+        scene.config("", &[Step { settings: mark, ..MARKER }]).replace(&named, &module.display().to_string())
+    };
+    let mut pelton = Pelton::start(&config("mark: a"), "a");
+    says(&pelton, "running");
+    let mut refusals = 0;
+    let mut refused = |pelton: &Pelton, what: &str, expected: &str| {
+        pelton.signal(libc::SIGHUP);
+        refusals += 1;
+        eventually(what, LONG, || (pelton.log().matches("reload.refused").count() >= refusals).then_some(()));
+        assert!(pelton.log().contains(expected), "{what}: {}", pelton.log());
+        // The watch may have seen it as well.
+        refusals = pelton.log().matches("reload.refused").count();
+    };
+    put(&module, &good[..good.len() / 2]);
+    refused(&pelton, "half a module", "module");
+    put(&module, b"not a module");
+    refused(&pelton, "text", "not a WebAssembly component");
+    // The least component there is: of neither world.
+    put(&module, b"\0asm\x0d\0\x01\0");
+    refused(&pelton, "another world", "pelton:transform");
+    // Tests may run as root, who may read anything: a file that cannot be read is a directory here.
+    fs::remove_file(&module).unwrap();
+    fs::create_dir(&module).unwrap();
+    refused(&pelton, "no permission", "is not a file");
+    fs::remove_dir(&module).unwrap();
+    scene.produce("in", &numbered(0, 100));
+    let mut out = scene.reader("out");
+    out.read(100, LONG);
+    // Module and configuration at once: one new generation.
+    let mut other = good.clone();
+    other.extend([0, 4, 3, b'n', b'e', b'w']); // a custom section
+    put(&module, &other);
+    pelton.reconfigure(&config("mark: b"));
+    pelton.signal(libc::SIGHUP);
+    says(&pelton, "reloaded: workers");
+    scene.produce("in", &numbered(100, 200));
+    out.read(200, LONG);
+    let seen = marks(&out.records);
+    assert_eq!(seen[&0], ["a", "b"]);
+    assert_eq!(pelton.log().matches("to=\"serving\"").count(), 2, "the first, and one for both changes");
+    assert_eq!(pelton.stop(), Some(0));
+}
+
+#[test]
+fn a_reload_in_the_middle_of_a_rebalance_or_of_a_drain_loses_nothing() {
+    let scene = Scene::new("amid", &[("in", 6), ("out", 6)]);
+    let config = |mark: &str| scene.config("", &[Step { settings: mark, ..MARKER }]);
+    let mut first = Pelton::start(&config("mark: 0"), "a");
+    says(&first, "running");
+    let mut sent = 0;
+    let mut send = || {
+        scene.produce("in", &numbered(sent, sent + 3_000));
+        sent += 3_000;
+    };
+    send();
+    for round in 1..=3 {
+        // A member comes; a reload at once, and one when it has partitions; it goes again, reloading.
+        let mut second = Pelton::start(&config(&format!("mark: {round}")), "b");
+        first.reconfigure(&config(&format!("mark: {round}")));
+        first.signal(libc::SIGHUP);
+        send();
+        says(&second, "partitions assigned");
+        first.reconfigure(&config(&format!("mark: {round}x")));
+        second.reconfigure(&config(&format!("mark: {round}x")));
+        first.signal(libc::SIGHUP);
+        second.signal(libc::SIGHUP);
+        send();
+        second.signal(libc::SIGHUP);
+        assert_eq!(second.stop(), Some(0));
+    }
+    let mut out = scene.reader("out");
+    assert_each_once_in_order(out.read(sent, LONG), sent);
+    first.reconfigure(&config("mark: last"));
+    first.signal(libc::SIGHUP);
+    assert_eq!(first.stop(), Some(0));
 }

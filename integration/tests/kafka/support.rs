@@ -1,8 +1,8 @@
 //! What the scenarios share: names of their own, configurations, records in numbers.
 
 use pelton_integration::broker::{self, Broker};
-use pelton_integration::guest;
 use pelton_integration::kafka::{self, Reader, Record};
+use pelton_integration::{eventually, guest};
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -129,6 +129,8 @@ pub fn numbers(records: &[Record]) -> Vec<usize> {
     records.iter().map(|r| r.text().parse().unwrap()).collect()
 }
 
+pub const MARKER: Step<'_> = Step { name: "marker", guest: "marker", settings: "mark: a", ..IDENTITY };
+
 /// Every number once (I1), and each key's numbers in their order (I3).
 pub fn assert_each_once_in_order(records: &[Record], count: usize) {
     let mut seen = numbers(records);
@@ -142,4 +144,33 @@ pub fn assert_each_once_in_order(records: &[Record], count: usize) {
             assert!(before < number, "key {:?}: {before} before {number}", record.key);
         }
     }
+}
+
+/// A configuration with a Unix socket, which takes orders.
+pub fn with_socket(scene: &Scene, socket: &std::path::Path, step: Step<'_>, more: &str) -> String {
+    let admin = format!("admin: {{ listen: \"127.0.0.1:0\", socket: {} }}", socket.display());
+    scene.config("", &[step]).replace("admin: off", &admin) + more
+}
+
+/// `pelton ARGS` against the process of this configuration: exit code, and the answer.
+pub fn ask(config: &str, args: &[&str]) -> (i32, serde_json::Value) {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("config.yaml");
+    std::fs::write(&file, config).unwrap();
+    let output = std::process::Command::new(pelton_integration::process::binary())
+        .args(args)
+        .args(["--output", "json", "-c"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let answer = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{args:?}: {}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code().unwrap(), answer)
+}
+
+pub fn last_mark(out: &mut Reader, mark: &str) {
+    eventually(&format!("mark {mark} is seen"), LONG, || {
+        out.poll(Duration::from_millis(50)).unwrap();
+        out.records.last().is_some_and(|r| r.header("mark").as_deref() == Some(mark)).then_some(())
+    });
 }

@@ -57,6 +57,8 @@ pub enum ConsumerError {
     BeyondEnd { partition: TopicPartition, committed: Position, end: Position },
     #[error("the group's positions cannot be read: {text}")]
     Refused { text: String },
+    #[error("the topics cannot be subscribed to")]
+    Subscribe(#[from] ClientError),
 }
 
 /// One group member. Used by the thread that made it, but for [`Consumer::committed`] and [`Consumer::commit`], which
@@ -70,16 +72,15 @@ pub struct Consumer {
     wake: Arc<Wake>,
     /// Boxed: librdkafka keeps its address.
     shared: Box<Shared>,
-    topics: Vec<Arc<str>>,
     /// librdkafka's topic object -> index in `topics`; emptied at each rebalance, when the objects may change.
     known: RefCell<Vec<(*mut sys::rd_kafka_topic_t, u32)>>,
     scratch: RefCell<Vec<*mut sys::rd_kafka_message_t>>,
 }
 
-// SAFETY: `known`, `scratch` and `shared` are touched only by the owning thread: by `fetch`, `poll` and `close` and the
-// callbacks inside the latter two. The other methods use the client handle, which is thread-safe.
+// SAFETY: `known`, `scratch` and `shared` are touched only by the owning thread: by `fetch`, `subscribe`, `poll` and `close`
+// and the callbacks inside the latter two. The other methods use the client handle, which is thread-safe.
 unsafe impl Send for Consumer {}
-// SAFETY: as above; `poll`, `fetch` and `close` say that they belong to one thread.
+// SAFETY: as above; `poll`, `fetch`, `subscribe` and `close` say that they belong to one thread.
 unsafe impl Sync for Consumer {}
 
 /// What the rebalance callback needs; its address is the callback's opaque pointer.
@@ -90,8 +91,8 @@ struct Shared {
     error: RefCell<Option<TxnError>>,
     lanes: Vec<*mut sys::rd_kafka_queue_t>,
     parking: Parking,
-    topics: Vec<Arc<str>>,
-    starts: Vec<Start>,
+    /// In the order of [`crate::Message::topic`].
+    topics: RefCell<Vec<(Arc<str>, Start)>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -102,7 +103,8 @@ impl std::fmt::Debug for Shared {
 
 impl Shared {
     fn start(&self, partition: &TopicPartition) -> Start {
-        self.topics.iter().position(|t| *t == partition.topic).map_or(Start::Earliest, |i| self.starts[i])
+        let topics = self.topics.borrow();
+        topics.iter().find(|(name, _)| *name == partition.topic).map_or(Start::Earliest, |(_, start)| *start)
     }
 
     /// Gives new partitions their queues and their first offsets, before the assignment takes effect.
@@ -149,15 +151,13 @@ impl Consumer {
         lanes: usize,
         wake: &Arc<Wake>,
     ) -> Result<Self, ClientError> {
-        let names: Vec<Arc<str>> = topics.iter().map(|(name, _)| Arc::clone(name)).collect();
         let mut shared = Box::new(Shared {
             handler: Cell::new(None),
             rebalanced: Cell::new(false),
             error: RefCell::new(None),
             lanes: Vec::new(),
             parking: Parking::new(),
-            topics: names.clone(),
-            starts: topics.iter().map(|(_, start)| *start).collect(),
+            topics: RefCell::new(topics.to_vec()),
         });
         let opaque: *mut Shared = &mut *shared;
         let client = Client::new(sys::rd_kafka_type_t::RD_KAFKA_CONSUMER, properties, |conf| {
@@ -189,17 +189,24 @@ impl Consumer {
                 sys::rd_kafka_queue_io_event_enable(queue.raw(), wake.raw_fd(), ONE.as_ptr().cast(), ONE.len());
             }
         }
-        subscribe(&client, &names)?;
+        subscribe(&client, topics.iter().map(|(name, _)| name))?;
         Ok(Consumer {
             lanes: queues,
             parking,
             shared,
             client: Arc::new(client),
             wake: Arc::clone(wake),
-            topics: names,
             known: RefCell::default(),
             scratch: RefCell::default(),
         })
+    }
+
+    /// Reads other topics from now on: those of `topics` that `read` names by index. `topics` begin with those that the
+    /// consumer knows already. The group tells later, by revocations and assignments, what that comes to. Owning thread
+    /// only.
+    pub fn subscribe(&self, topics: &[(Arc<str>, Start)], read: &[usize]) -> Result<(), ClientError> {
+        *self.shared.topics.borrow_mut() = topics.to_vec();
+        subscribe(&self.client, read.iter().filter_map(|index| topics.get(*index)).map(|(name, _)| name))
     }
 
     /// Serves rebalances (through `handler`) and notices. Never blocks by itself. Owning thread only.
@@ -343,8 +350,13 @@ impl Consumer {
     /// is down (mended in 2.14.2).
     pub fn close(&self, handler: &mut dyn RebalanceHandler, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
-        let any = TopicPartition { topic: Arc::clone(&self.topics[0]), partition: 0 };
-        if let Err(error) = self.committed(&[any], limit.min(Duration::from_secs(2))) {
+        let any = self
+            .shared
+            .topics
+            .borrow()
+            .first()
+            .map(|(name, _)| TopicPartition { topic: Arc::clone(name), partition: 0 });
+        if let Err(error) = self.committed(any.as_slice(), limit.min(Duration::from_secs(2))) {
             tracing::warn!(%error, "the group's coordinator does not answer");
             return false;
         }
@@ -407,7 +419,8 @@ impl Consumer {
         }
         // SAFETY: the topic of a live message; its name is NUL-terminated.
         let name = unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(topic)) };
-        let index = self.topics.iter().position(|t| t.as_bytes() == name.to_bytes())? as u32;
+        let topics = self.shared.topics.borrow();
+        let index = topics.iter().position(|(topic, _)| topic.as_bytes() == name.to_bytes())? as u32;
         known.push((topic, index));
         Some(index)
     }
@@ -444,7 +457,7 @@ fn all_well(call: &'static str, code: Code, list: &List) -> Result<(), TxnError>
 
 static ONE: [u8; 8] = 1_u64.to_ne_bytes();
 
-fn subscribe(client: &Client, topics: &[Arc<str>]) -> Result<(), ClientError> {
+fn subscribe<'a>(client: &Client, topics: impl Iterator<Item = &'a Arc<str>>) -> Result<(), ClientError> {
     let list = List::new(std::iter::empty());
     for topic in topics {
         let name = CString::new(topic.as_bytes()).map_err(|_| ClientError::ZeroByte(topic.to_string()))?;

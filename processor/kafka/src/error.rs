@@ -29,6 +29,8 @@ pub enum Blame {
     Identity,
     /// What was written, or where to: the same record will be refused again.
     Record,
+    /// A transform's module, which is about to be taken out of use.
+    Module,
     /// Anything else. Tried again, but not for ever.
     Other,
 }

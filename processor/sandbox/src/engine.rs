@@ -112,7 +112,8 @@ impl Engine {
         self.0.cache.as_ref()
     }
 
-    pub(crate) fn ceiling(&self) -> Ceiling {
+    /// What all instances together may have.
+    pub fn ceiling(&self) -> Ceiling {
         self.0.ceiling
     }
 

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use wasmtime::component::{InstancePre, Linker};
 
@@ -41,6 +41,10 @@ pub struct Spec {
 /// A module with its settings, linked and tried once. A clone is the same one.
 #[derive(Clone)]
 pub struct Generation(Arc<Inner>);
+
+/// Says whether anybody still has a generation, without keeping it.
+#[derive(Clone)]
+pub struct GenerationWatch(Weak<Inner>);
 
 struct Inner {
     number: u64,
@@ -127,6 +131,11 @@ impl Generation {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// To see when its last holder and its last instance are gone.
+    pub fn watch(&self) -> GenerationWatch {
+        GenerationWatch(Arc::downgrade(&self.0))
+    }
+
     /// Its number.
     pub fn number(&self) -> u64 {
         self.0.number
@@ -187,6 +196,19 @@ impl Generation {
             outputs: limits.outputs,
             output_bytes: limits.output_bytes,
         }
+    }
+}
+
+impl GenerationWatch {
+    /// Nobody has it any more, and no instance of it lives.
+    pub fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+impl fmt::Debug for GenerationWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GenerationWatch(gone: {})", self.is_gone())
     }
 }
 

@@ -3,6 +3,8 @@
 //! settles at least one record, so that it ends. Refuses to go on only when the caller does, or when no new instance can
 //! be made.
 
+use std::time::{Duration, Instant};
+
 use wasmtime::Store;
 use wasmtime::component::Func;
 
@@ -42,6 +44,10 @@ pub struct Instance {
     /// Input frames of the call under way.
     input: Vec<u8>,
     renewals: u64,
+    /// Burnt by all calls so far.
+    fuel: u64,
+    /// In all calls so far.
+    time: Duration,
     /// Records of a batch whose failure named nobody that are still to run one by one.
     singly: usize,
 }
@@ -95,6 +101,8 @@ impl Instance {
             pace: Pace::new(limits.deadline, limits.fuel),
             input: Vec::new(),
             renewals: 0,
+            fuel: 0,
+            time: Duration::ZERO,
             singly: 0,
         }
     }
@@ -112,6 +120,23 @@ impl Instance {
     /// How often it was renewed after a failure.
     pub fn renewals(&self) -> u64 {
         self.renewals
+    }
+
+    /// Fuel that the guest's own code has burnt in all calls of this instance; the toll for host calls is not in it.
+    pub fn fuel(&self) -> u64 {
+        self.fuel
+    }
+
+    /// How long all calls of this instance took, without what was done with their outcomes.
+    pub fn time(&self) -> Duration {
+        self.time
+    }
+
+    /// A call for so many records is over. What is left of its fuel tells what it took.
+    pub(crate) fn note(&mut self, live: &Live, records: usize, since: Instant) {
+        let left = live.store.get_fuel().unwrap_or(0);
+        self.fuel = self.fuel.wrapping_add(self.pace.fuel(records).saturating_sub(left));
+        self.time = self.time.saturating_add(since.elapsed());
     }
 
     /// Gives every record of the batch exactly one outcome, in order, to `settle`; `settle` gets the record's index.
@@ -196,7 +221,9 @@ impl Instance {
         records: &[Record<'_>],
         settle: &mut dyn FnMut(usize, Settled<'_>) -> Result<(), E>,
     ) -> Result<Turn, E> {
+        let since = Instant::now();
         let ended = self.call_packed(live, records);
+        self.note(live, records.len(), since);
         let returned = matches!(ended, Ended::Returned);
         // First the guest is asked for room for the batch. Where it dies of that, it has not looked at any record, and the
         // cell still speaks of the batch before.

@@ -40,7 +40,7 @@ pub use apart::{Workshop, work};
 pub use digest::{Digest, DigestError};
 pub use engine::{Ceiling, Engine, EngineConfig, EngineError};
 pub use fault::{Fault, FaultCode};
-pub use generation::{Generation, PrepareError, Spec};
+pub use generation::{Generation, GenerationWatch, PrepareError, Spec};
 pub use grants::{Clock, Grants, Randomness, Refusal};
 pub use inspect::Inspection;
 pub use instance::{Instance, RunError};

@@ -6,6 +6,7 @@
 //! original bytes).
 
 use std::borrow::Cow;
+use std::time::Instant;
 
 use wasmtime::component::{ComponentType, Lift, Lower};
 
@@ -75,7 +76,10 @@ pub(crate) fn run<E>(
     records: &[Record<'_>],
     settle: &mut dyn FnMut(usize, Settled<'_>) -> Result<(), E>,
 ) -> Result<Turn, E> {
-    let verdict = call(instance, live, records).and_then(|verdict| match verdict {
+    let since = Instant::now();
+    let called = call(instance, live, records);
+    instance.note(live, records.len(), since);
+    let verdict = called.and_then(|verdict| match verdict {
         Ok(outcomes) if outcomes.len() != records.len() => {
             Err(contract("`process` returned another number of outcomes than it got messages"))
         }

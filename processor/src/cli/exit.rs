@@ -34,6 +34,11 @@ impl Exit {
         self as u8
     }
 
+    /// This one, unless it is `Ok`.
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::Ok { other } else { self }
+    }
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",

@@ -10,6 +10,7 @@ mod exit;
 mod inspect;
 mod logging;
 mod offsets;
+mod remote;
 pub mod run;
 mod sign;
 mod validate;
@@ -93,6 +94,14 @@ enum Command {
     /// See dead letters, or send them through again.
     #[command(subcommand)]
     Dlq(dlq::Command),
+    /// Have the running process read its configuration and modules anew.
+    Reload(remote::Reload),
+    /// Take a transform back to the version before, or end the trial of the next one.
+    Rollback(remote::OfTransform),
+    /// Let the version that is tried take over now.
+    Promote(remote::OfTransform),
+    /// See which version of each transform the running process has.
+    Transforms(remote::Transforms),
     /// Compile a module from stdin to stdout: for Pelton itself.
     #[command(name = COMPILE_MODULE, hide = true)]
     CompileModule,
@@ -150,6 +159,10 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: &impl Par
         Some(Command::Verify(arguments)) => sign::verify(&arguments),
         Some(Command::Offsets(command)) => offsets::offsets(&global, &command),
         Some(Command::Dlq(command)) => dlq::dlq(&global, &command),
+        Some(Command::Reload(order)) => remote::reload(&global, &order),
+        Some(Command::Rollback(order)) => remote::roll_back(&global, &order),
+        Some(Command::Promote(order)) => remote::promote(&global, &order),
+        Some(Command::Transforms(wanted)) => remote::transforms(&global, &wanted),
         Some(Command::CompileModule) if pelton_sandbox::work() => Exit::Ok,
         Some(Command::CompileModule) => Exit::Failed,
     }

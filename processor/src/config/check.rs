@@ -245,6 +245,9 @@ impl Checker {
             Kind::Scalar(Scalar { class: Class::Int | Class::Float, text }) if unit("pelton-size") => {
                 error.help(format!("a size needs a unit: `{text}B`, `{text}KiB` or `{text}MiB`"))
             }
+            Kind::Scalar(Scalar { class: Class::Int | Class::Float, text }) if unit("pelton-percent") => {
+                error.help(format!("a share needs its sign: `{text}%`"))
+            }
             Kind::Scalar(Scalar { class: Class::Bool | Class::Int | Class::Float, .. }) if kinds.text => {
                 error.help("put it in quotes to make it a text")
             }

@@ -3,11 +3,12 @@
 //! Works on the tree, not on the types, so that these errors come together with those of the schema: a check looks at
 //! what is there and well formed and is silent about the rest, which has an error already. Files:
 //! `topology` (topics, starts, loops), `timing` (intervals, deadlines), `kafka` (properties), `grants` (no secret by
-//! the back door), `sandbox` (what is demanded of all transforms), `outside` (what is referred to: modules, directories, secrets, the identity).
+//! the back door), `sandbox` (what is demanded of all transforms), `rollout`, `outside` (what is referred to: modules, directories, secrets, the identity).
 
 mod grants;
 mod kafka;
 mod outside;
+mod rollout;
 mod sandbox;
 mod timing;
 mod topology;
@@ -26,6 +27,7 @@ pub fn inside(tree: &Node) -> Vec<ConfigError> {
     errors.extend(kafka::check(tree));
     errors.extend(grants::check(tree));
     errors.extend(sandbox::check(tree));
+    errors.extend(rollout::check(tree));
     errors
 }
 

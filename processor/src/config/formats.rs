@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use super::types::{
-    Application, BootstrapServers, Bytes, CacheDir, EnvironmentName, GuestPath, Instance, Millis, Sha256, Topic,
-    TransformName,
+    Application, BootstrapServers, Bytes, CacheDir, EnvironmentName, GuestPath, Instance, Millis, Percent, Sha256,
+    Topic, TransformName,
 };
 
 /// # Errors
@@ -16,6 +16,7 @@ pub fn check(format: &str, text: &str) -> Result<(), String> {
     match format {
         "pelton-duration" => parses::<Millis>(text),
         "pelton-size" => parses::<Bytes>(text),
+        "pelton-percent" => parses::<Percent>(text),
         "pelton-application" => parses::<Application>(text),
         "pelton-instance" => parses::<Instance>(text),
         "pelton-topic" => parses::<Topic>(text),
@@ -43,6 +44,7 @@ pub fn name(format: &str) -> &'static str {
     match format {
         "pelton-duration" => "a duration",
         "pelton-size" => "a size",
+        "pelton-percent" => "a share",
         "pelton-application" => "a name for an application",
         "pelton-instance" => "a name for an instance",
         "pelton-topic" => "a name for a topic",
@@ -62,6 +64,7 @@ pub fn within(format: &str, text: &str, least: Option<&str>, most: Option<&str>)
     let amount = |text: &str| match format {
         "pelton-duration" => text.parse().ok().map(Millis::as_millis),
         "pelton-size" => text.parse().ok().map(Bytes::get),
+        "pelton-percent" => text.parse().ok().map(|percent: Percent| u64::from(percent.hundredths())),
         _ => None,
     };
     let Some(n) = amount(text) else { return true };

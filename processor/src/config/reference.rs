@@ -135,6 +135,7 @@ fn kind(schema: Schema<'_>) -> String {
     match schema.text("format") {
         Some("pelton-duration") => format!("duration{texts}"),
         Some("pelton-size") => format!("size{texts}"),
+        Some("pelton-percent") => format!("share{texts}"),
         Some("pelton-path") => "path".to_owned(),
         Some("pelton-topic") => "topic".to_owned(),
         Some("pelton-address") => "address".to_owned(),

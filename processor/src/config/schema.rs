@@ -169,6 +169,7 @@ impl<'s> Schema<'s> {
         let text = match self.text("format") {
             Some("pelton-duration") => "a duration such as `5ms` or `10s`",
             Some("pelton-size") => "a size such as `16MiB`",
+            Some("pelton-percent") => "a share such as `10%`",
             Some("pelton-topic") => "a topic's name",
             Some("pelton-path") => "a path",
             Some("pelton-address") => "an address such as `127.0.0.1:9640`",

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::schema::Schema;
 use super::source::Source;
 use super::tree::{Node, Origin, merge};
-use super::types::{Bytes, Config, Millis};
+use super::types::{Bytes, Config, Millis, Percent};
 use super::{check, formats, layers, near, redact, schema, yaml};
 
 const NONE: Origin = Origin::Default("");
@@ -138,6 +138,14 @@ fn durations_and_sizes_as_people_write_them() {
     {
         assert!(text.parse::<Millis>().is_err(), "{text}");
     }
+    for (text, hundredths) in [("10%", 1000), ("0.5%", 50), ("100%", 10_000), ("0.01%", 1), ("300%", 30_000), ("0%", 0)]
+    {
+        let percent = Percent::of_hundredths(hundredths);
+        assert_eq!((text.parse(), percent.to_string().as_str()), (Ok(percent), text));
+    }
+    for text in ["", "5", "%", "-1%", "1 %", "0.001%", "1e2%", "99999999999%"] {
+        assert!(text.parse::<Percent>().is_err(), "{text}");
+    }
     for text in ["", "5", "16M", "-1B", "16 MiB", "0.3B", "99999999999GiB", "MiB"] {
         assert!(text.parse::<Bytes>().is_err(), "{text}");
     }
@@ -146,9 +154,10 @@ fn durations_and_sizes_as_people_write_them() {
 // === Schema, checker and types say the same ===
 
 /// All that `formats` knows.
-const FORMATS: [&str; 12] = [
+const FORMATS: [&str; 13] = [
     "pelton-duration",
     "pelton-size",
+    "pelton-percent",
     "pelton-application",
     "pelton-instance",
     "pelton-topic",
@@ -386,7 +395,13 @@ fn bounds_are_where_the_schema_says() {
                         bound.as_millis().checked_add_signed(step as i64).map(|n| Millis::from_millis(n).to_string())
                     }
                     (_, Ok(bound)) => bound.get().checked_add_signed(step as i64).map(|n| Bytes::new(n).to_string()),
-                    _ => panic!("{bound} is neither a duration nor a size"),
+                    _ => match bound.parse::<Percent>() {
+                        Ok(bound) => bound
+                            .hundredths()
+                            .checked_add_signed(step as i32)
+                            .map(|n| Percent::of_hundredths(n).to_string()),
+                        Err(_) => panic!("{bound} is neither a duration nor a size nor a share"),
+                    },
                 };
                 if let Some(beyond) = beyond {
                     assert_eq!(errors_with(path, beyond.into()), [super::Code::Range], "{path:?}");

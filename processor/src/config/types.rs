@@ -29,9 +29,10 @@ pub use sandbox::{Ceiling, Require, Sandbox};
 pub(crate) use secret::HIDDEN;
 pub use secret::{RevealError, Secret};
 pub use transform::{
-    Budget, Clock, Grants, Input, Limits, OnError, Output, OverBudget, Randomness, Start, Then, Transform,
+    Budget, Canary, Clock, Compare, Grants, Input, Limits, OnError, Output, OverBudget, Randomness, Rollout, Shadow,
+    Start, Then, Transform, TrialBudget,
 };
-pub use units::{Bytes, Millis};
+pub use units::{Bytes, Millis, Percent};
 
 /// Configuration of Pelton: one application, its Kafka cluster and its transforms.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

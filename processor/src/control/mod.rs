@@ -1,9 +1,13 @@
 //! The control plane: makes a [`Plan`](crate::dataplane::plan::Plan) of a configuration ([`prepare`]), starts the workers
-//! and ends them ([`supervisor`]). Nothing here touches a record.
+//! and ends them ([`supervisor`]). Makes the next plan while they run ([`reload`]), on orders and when files change ([`triggers`]), judges what is tried before it takes over
+//! ([`rollout`]) and knows where each generation stands ([`generations`]). Nothing here touches a record.
 
+pub mod generations;
 pub mod prepare;
-mod reload;
+pub mod reload;
+mod rollout;
 pub mod supervisor;
+pub mod triggers;
 
 pub use prepare::{COMPILE_MODULE, check_environment, workshop};
 pub use supervisor::{Ended, Genuine, Parts, run};

@@ -1,22 +1,26 @@
 //! From configuration to plan: modules are loaded, compiled, linked and configured, topics are looked up, librdkafka is
 //! asked what it thinks of the properties. Everything that is wrong is found in one go, before the first record.
 
+use super::generations::{Generations, Stage};
+use super::rollout;
+use crate::admin::Places;
 use crate::config::{
-    Clock, Code, Config, ConfigError, ConfigErrors, Guarantee, Latency, Loaded, Millis, OverBudget, Randomness,
-    Require, Sandbox, Start, Then, Transform,
+    Admin, Clock, Code, Config, ConfigError, ConfigErrors, Guarantee, Latency, Listen, Loaded, Millis, OverBudget,
+    Randomness, Require, Sandbox, Secret, Start, Then, Transform,
 };
-use crate::dataplane::breaker::{self, Allowance, Breakers, Budget};
+use crate::dataplane::breaker::{self, Allowance, Breaker, Budget};
 use crate::dataplane::kafka::{Identity, Membership};
-use crate::dataplane::plan::{DeliveryPlan, OnError, OutputTopic, Plan, TransformPlan};
+use crate::dataplane::plan::{DeliveryPlan, InputTopic, OnError, OutputTopic, Plan, TransformPlan};
+use crate::dataplane::samples::{Sample, Samples};
+use crate::dataplane::trial::Trial;
 use crate::dataplane::wanted::Wanted;
 use pelton_kafka::{ClientError, Cluster, Properties, TopicInfo};
 use pelton_sandbox::{
-    Ceiling, Demand, Digest, Engine, EngineConfig, Generation, Limits, LoadError, Module, PublicKey, Signed, Spec,
-    Workshop,
+    Ceiling, Demand, Digest, Engine, EngineConfig, Generation, Header, Instance, Limits, LoadError, Module, PublicKey,
+    Record, RunError, Settled, Signed, Spec, Workshop,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,14 +59,12 @@ pub struct Prepared {
     pub membership: Membership,
     pub consumer: Properties,
     pub producer: Properties,
-    pub breakers: Arc<Breakers>,
-    /// Where the admin server listens, if at all.
-    pub admin: Option<SocketAddr>,
+    /// Where the admin server listens, if at all, and the token for orders.
+    pub admin: Option<(Places, Option<String>)>,
     /// Partitions of all input topics together: more workers than these would stand idle.
     pub partitions: usize,
     pub wanted: Arc<Wanted>,
-    /// For a reload.
-    pub(super) topics: Topics,
+    pub generations: Arc<Generations>,
     // Also keeps the pool that the instances live in.
     pub(super) engine: Engine,
 }
@@ -81,38 +83,31 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
     let config = &loaded.config;
     let mut problems = Problems::new(loaded);
     let properties = client_properties(config, &mut problems);
-    let topics = Topics::of(config);
-    let partitions = match &properties {
-        Some((_, producer)) => look_up(&topics, producer, &mut problems),
-        None => BTreeMap::new(),
-    };
+    let mut topics = Topics::of(config, None);
+    if let Some((_, producer)) = &properties {
+        topics.look_up(producer, &mut problems);
+    }
     let engine = engine(config, runtime, &mut problems);
+    let generations = Generations::default();
     let transforms = match &engine {
-        Some(engine) => transforms(config, engine, &topics, None, 1, &mut problems),
+        Some(engine) => {
+            let (generations, rejected) = (&generations, &Rejected::new());
+            let making = Making { old: None, number: 1, cause: "start", generations, rejected };
+            transforms(config, engine, &topics, &making, &mut problems)
+        }
         None => Vec::new(),
     };
     let identity = identity(config, &mut problems);
+    let admin = admin(config, &mut problems);
     let (Some((consumer, producer)), Some(engine), Some(identity), true) =
         (properties, engine, identity, problems.found.is_empty())
     else {
         return Err(problems.found);
     };
-    let count = |topic: &Arc<str>| partitions.get(topic).copied().unwrap_or(0);
-    let plan = Plan {
-        application: Arc::from(config.application.as_str()),
-        inputs: topics.inputs.iter().map(|(name, start)| (Arc::clone(name), *start)).collect(),
-        outputs: topics
-            .outputs
-            .iter()
-            .map(|name| OutputTopic { name: Arc::clone(name), partitions: count(name) })
-            .collect(),
-        transforms,
-        delivery: delivery(config),
-        guest_text: config.observe.guest_text,
-    };
-    let plan = Arc::new(plan);
+    let plan = Arc::new(plan(config, topics, transforms, None));
+    generations.settle(&plan, "start", Stage::Leaving);
     Ok(Prepared {
-        partitions: topics.inputs.iter().map(|(name, _)| count(name) as usize).sum(),
+        partitions: plan.inputs.iter().map(|topic| topic.partitions as usize).sum(),
         wanted: Arc::new(Wanted::new(Arc::clone(&plan))),
         plan,
         identity,
@@ -123,15 +118,30 @@ pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prep
             assignment: config.kafka.assignment,
             static_membership: config.kafka.static_membership,
         },
-        breakers: Arc::new(Breakers::new(
-            config.transforms.iter().map(|(name, of)| allowance(name.as_str(), of)).collect(),
-        )),
         consumer,
         producer,
-        admin: config.admin.listen(),
-        topics,
+        admin,
         engine,
+        generations: Arc::new(generations),
     })
+}
+
+/// The plan of a configuration whose transforms are ready; `old` is the one that it replaces.
+pub(super) fn plan(config: &Config, topics: Topics, transforms: Vec<TransformPlan>, old: Option<&Plan>) -> Plan {
+    let allowances = config.transforms.iter().zip(&transforms).map(|((name, of), new)| {
+        let known = old.and_then(|old| old.transforms.iter().zip(&old.allowances).find(|(t, _)| t.name == new.name));
+        let breaker = known.filter(|(old, _)| old.generation.is_same(&new.generation)).map(|(_, kept)| &kept.breaker);
+        allowance(name.as_str(), of, breaker)
+    });
+    Plan {
+        application: Arc::from(config.application.as_str()),
+        allowances: allowances.collect(),
+        inputs: topics.inputs,
+        outputs: topics.outputs,
+        transforms,
+        delivery: delivery(config),
+        guest_text: config.observe.guest_text,
+    }
 }
 
 /// The properties of consumers and producers alone, for tools that start no worker.
@@ -143,27 +153,30 @@ pub fn clients(loaded: &Loaded) -> Result<(Properties, Properties), Vec<ConfigEr
     client_properties(&loaded.config, &mut problems).ok_or(problems.found)
 }
 
-/// All topics of the application, each once, with the place that first names it.
+/// All topics of the application, each once, after those of the plan before.
 #[derive(Clone, Debug)]
 pub(super) struct Topics {
-    inputs: Vec<(Arc<str>, pelton_kafka::Start)>,
-    outputs: Vec<Arc<str>>,
-    named_at: BTreeMap<Arc<str>, String>,
+    inputs: Vec<InputTopic>,
+    outputs: Vec<OutputTopic>,
+    /// Those that are still to be looked up, with the place that first names each.
+    unknown: BTreeMap<Arc<str>, String>,
 }
 
 impl Topics {
-    fn of(config: &Config) -> Self {
-        let mut topics = Topics { inputs: Vec::new(), outputs: Vec::new(), named_at: BTreeMap::new() };
+    pub(super) fn of(config: &Config, old: Option<&Plan>) -> Self {
+        let inputs = old.map(|old| old.inputs.iter().map(|input| InputTopic { read: false, ..input.clone() }));
+        let mut topics = Topics {
+            inputs: inputs.into_iter().flatten().collect(),
+            outputs: old.map(|old| old.outputs.clone()).unwrap_or_default(),
+            unknown: BTreeMap::new(),
+        };
         for (name, transform) in &config.transforms {
             let start = match transform.input.start {
                 Start::Earliest => pelton_kafka::Start::Earliest,
                 Start::Latest => pelton_kafka::Start::Latest,
             };
             for topic in &transform.input.topics {
-                let topic = topics.name(topic.as_str(), format!("transforms.{name}.input.topics"));
-                if !topics.inputs.iter().any(|(known, _)| *known == topic) {
-                    topics.inputs.push((topic, start));
-                }
+                topics.input(topic.as_str(), start, format!("transforms.{name}.input.topics"));
             }
             for topic in transform.output.topics() {
                 topics.output(topic.as_str(), format!("transforms.{name}.output"));
@@ -175,22 +188,73 @@ impl Topics {
         topics
     }
 
-    fn name(&mut self, topic: &str, at: String) -> Arc<str> {
-        let topic: Arc<str> = Arc::from(topic);
-        self.named_at.entry(Arc::clone(&topic)).or_insert(at);
-        topic
+    fn input(&mut self, topic: &str, start: pelton_kafka::Start, at: String) {
+        match self.inputs.iter_mut().find(|known| &*known.name == topic) {
+            Some(known) => (known.start, known.read) = (start, true),
+            None => {
+                let name = self.name(topic, at);
+                self.inputs.push(InputTopic { name, start, partitions: 0, read: true });
+            }
+        }
     }
 
     fn output(&mut self, topic: &str, at: String) {
-        let topic = self.name(topic, at);
-        if !self.outputs.contains(&topic) {
-            self.outputs.push(topic);
+        if !self.outputs.iter().any(|known| &*known.name == topic) {
+            let name = self.name(topic, at);
+            self.outputs.push(OutputTopic { name, partitions: 0 });
         }
+    }
+
+    fn name(&mut self, topic: &str, at: String) -> Arc<str> {
+        let topic: Arc<str> = Arc::from(topic);
+        self.unknown.entry(Arc::clone(&topic)).or_insert(at);
+        topic
     }
 
     /// The index of an output topic, which `of` has seen.
     fn output_index(&self, topic: &str) -> u32 {
-        self.outputs.iter().position(|known| &**known == topic).unwrap_or(0) as u32
+        self.outputs.iter().position(|known| &*known.name == topic).unwrap_or(0) as u32
+    }
+
+    /// Asks the cluster for those that are not known. Blocks, until a broker answers or for [`PATIENCE`].
+    pub(super) fn look_up(&mut self, properties: &Properties, problems: &mut Problems<'_>) {
+        if self.unknown.is_empty() {
+            return;
+        }
+        let cluster = match Cluster::new(&properties.clone().with("allow.auto.create.topics", "false")) {
+            Ok(cluster) => cluster,
+            Err(error) => {
+                problems.add(Code::Property, "kafka", error.to_string(), "correct the librdkafka properties");
+                return;
+            }
+        };
+        for (topic, at) in &self.unknown {
+            match cluster.topic(topic, PATIENCE) {
+                Ok(TopicInfo::Partitions(count)) => {
+                    let inputs = self.inputs.iter_mut().filter(|input| input.name == *topic);
+                    inputs.for_each(|input| input.partitions = count);
+                    let outputs = self.outputs.iter_mut().filter(|output| output.name == *topic);
+                    outputs.for_each(|output| output.partitions = count);
+                }
+                Ok(TopicInfo::Missing) => problems.add(
+                    Code::Topic,
+                    at,
+                    format!("the topic `{topic}` does not exist"),
+                    "create it (Pelton never creates topics), or correct the name",
+                ),
+                Ok(TopicInfo::Refused(error)) => problems.add(
+                    Code::Topic,
+                    at,
+                    format!("the broker says of topic `{topic}`: {error}"),
+                    "give this principal Describe on it, and Read or Write as it is used",
+                ),
+                // No broker answers: the same would be said of every topic.
+                Err(error) => {
+                    unreachable(&error, problems);
+                    return;
+                }
+            }
+        }
     }
 }
 
@@ -221,43 +285,6 @@ fn client_properties(config: &Config, problems: &mut Problems<'_>) -> Option<(Pr
     }
 }
 
-/// Partitions of each topic that is as it must be.
-fn look_up(topics: &Topics, properties: &Properties, problems: &mut Problems<'_>) -> BTreeMap<Arc<str>, i32> {
-    let mut found = BTreeMap::new();
-    let cluster = match Cluster::new(&properties.clone().with("allow.auto.create.topics", "false")) {
-        Ok(cluster) => cluster,
-        Err(error) => {
-            problems.add(Code::Property, "kafka", error.to_string(), "correct the librdkafka properties");
-            return found;
-        }
-    };
-    for (topic, at) in &topics.named_at {
-        match cluster.topic(topic, PATIENCE) {
-            Ok(TopicInfo::Partitions(count)) => {
-                found.insert(Arc::clone(topic), count);
-            }
-            Ok(TopicInfo::Missing) => problems.add(
-                Code::Topic,
-                at,
-                format!("the topic `{topic}` does not exist"),
-                "create it (Pelton never creates topics), or correct the name",
-            ),
-            Ok(TopicInfo::Refused(error)) => problems.add(
-                Code::Topic,
-                at,
-                format!("the broker says of topic `{topic}`: {error}"),
-                "give this principal Describe on it, and Read or Write as it is used",
-            ),
-            // No broker answers: the same would be said of every topic.
-            Err(error) => {
-                unreachable(&error, problems);
-                return found;
-            }
-        }
-    }
-    found
-}
-
 fn unreachable(error: &ClientError, problems: &mut Problems<'_>) {
     problems.add(
         Code::Unreachable,
@@ -268,9 +295,12 @@ fn unreachable(error: &ClientError, problems: &mut Problems<'_>) {
 }
 
 fn engine(config: &Config, runtime: &tokio::runtime::Handle, problems: &mut Problems<'_>) -> Option<Engine> {
-    // One instance per transform and worker, and one more while a generation is tried.
-    let instances = (config.transforms.len() * (workers(config) + 1)) as u32;
-    let ceiling = Ceiling { memory: config.sandbox.ceiling.memory.get(), instances: instances.max(16) };
+    // Half as many again, for transforms to come.
+    let instances = (instances(config) * 3 / 2).max(64);
+    let ceiling = Ceiling {
+        memory: config.sandbox.ceiling.memory.get(),
+        instances: u32::try_from(instances).unwrap_or(u32::MAX),
+    };
     let cache_dir = config.cache_dir.resolve();
     match Engine::new(EngineConfig {
         cache_dir,
@@ -292,6 +322,12 @@ fn engine(config: &Config, runtime: &tokio::runtime::Handle, problems: &mut Prob
     }
 }
 
+/// How many instances the transforms may have at a time: two for each worker, while a new generation is tried beside the
+/// old one, and one more that is checked before.
+fn instances(config: &Config) -> usize {
+    config.transforms.len() * (2 * workers(config) + 1)
+}
+
 /// Modules are compiled by this very program, started again with a word that only it knows.
 pub fn workshop(sandbox: &Sandbox) -> Workshop {
     Workshop {
@@ -311,16 +347,35 @@ pub fn workers(config: &Config) -> usize {
     config.workers.count()
 }
 
-/// The transforms, ready to run. What `old` has of them just so is taken over; the others get generations of this number.
+/// Generations that were rolled back, by transform: not taken up again until they change.
+pub(super) type Rejected = BTreeMap<String, (Digest, Spec)>;
+
+/// What the next plan's transforms are made beside.
+#[derive(Clone, Copy)]
+pub(super) struct Making<'a> {
+    pub old: Option<&'a Plan>,
+    /// Of generations that are new.
+    pub number: u64,
+    pub cause: &'a str,
+    pub generations: &'a Generations,
+    pub rejected: &'a Rejected,
+}
+
+/// The transforms, ready to run. What the old plan has of them just so is taken over; the others get new generations, on
+/// trial beside the old ones where that is asked for.
 pub(super) fn transforms(
     config: &Config,
     engine: &Engine,
     topics: &Topics,
-    old: Option<&Plan>,
-    number: u64,
+    making: &Making<'_>,
     problems: &mut Problems<'_>,
 ) -> Vec<TransformPlan> {
     let Some(keys) = keys(config, problems) else { return Vec::new() };
+    if instances(config) > engine.ceiling().instances as usize {
+        let message = format!("the pool of this process is too small for {} transforms", config.transforms.len());
+        problems.add(Code::Sandbox, "transforms", message, "restart the process: it makes a larger one at start");
+        return Vec::new();
+    }
     // Transforms that share a module share its compiled code.
     let mut modules: BTreeMap<PathBuf, Module> = BTreeMap::new();
     let mut plans = Vec::new();
@@ -333,7 +388,7 @@ pub(super) fn transforms(
         let known = |module: &Module| pin.as_ref().is_none_or(|pin| *pin == module.digest()) && signed.is_none();
         let module = match modules.get(&transform.module) {
             Some(module) if known(module) => module.clone(),
-            _ => match load(engine, &transform.module, demand, old) {
+            _ => match load(engine, &transform.module, demand, making.old) {
                 Ok(module) => modules.entry(transform.module.clone()).insert_entry(module).get().clone(),
                 Err(error) => {
                     problems.add(
@@ -353,22 +408,141 @@ pub(super) fn transforms(
                 continue;
             }
         };
-        let running = old.and_then(|old| old.transforms.iter().find(|t| *t.name == *name.as_str()));
-        if let Some(running) =
-            running.filter(|t| t.generation.digest() == module.digest() && *t.generation.spec() == spec)
-        {
-            plans.push(plan(name.as_str(), transform, running.generation.clone(), topics));
-            continue;
-        }
-        match Generation::prepare(&module, spec, number) {
-            Ok(generation) => plans.push(plan(name.as_str(), transform, generation, topics)),
-            Err(error) => problems.add(Code::Unfit, &at("module"),
-                chain(&error),
-                "the module must fit the transform that it is configured for; `grants` and `limits` say what it may use",
-            ),
+        match seats(name.as_str(), transform, &module, spec, making) {
+            Ok(seats) => plans.push(transform_plan(name.as_str(), transform, seats, topics)),
+            Err(Unfit { key, message, help }) => problems.add(Code::Unfit, &at(key), message, help),
         }
     }
     plans
+}
+
+/// Who serves, who is tried, and who served before.
+struct Seats {
+    serving: Generation,
+    trial: Option<Arc<Trial>>,
+    previous: Option<Generation>,
+    samples: Arc<Samples>,
+}
+
+struct Unfit {
+    key: &'static str,
+    message: String,
+    help: &'static str,
+}
+
+/// Finds or makes the generation that the configuration wants of this transform, and its place beside the old one.
+fn seats(name: &str, transform: &Transform, module: &Module, spec: Spec, making: &Making<'_>) -> Result<Seats, Unfit> {
+    let wanted = |generation: &Generation| generation.digest() == module.digest() && *generation.spec() == spec;
+    let Some(running) = making.old.and_then(|old| old.transforms.iter().find(|t| *t.name == *name)) else {
+        let serving = make(name, module, spec, making, None)?;
+        return Ok(Seats { serving, trial: None, previous: None, samples: Arc::default() });
+    };
+    let samples = Arc::clone(&running.samples);
+    let (serving, previous) = (running.generation.clone(), running.previous.clone());
+    if wanted(&serving) {
+        return Ok(Seats { serving, trial: None, previous, samples });
+    }
+    if making.rejected.get(name).is_some_and(|(digest, of)| *digest == module.digest() && *of == spec) {
+        tracing::warn!(
+            transform = name,
+            digest = %module.digest(),
+            code = "reload.held_back",
+            advice = "change the module or its settings, or `pelton reload --retry`",
+            "this version was rolled back: the one that runs goes on"
+        );
+        return Ok(Seats { serving, trial: running.trial.clone(), previous, samples });
+    }
+    let kind = rollout::kind(&transform.rollout).map(|(kind, _)| kind);
+    let spec_of = serving.spec();
+    if kind.is_some() && (spec_of.inputs != spec.inputs || spec_of.outputs != spec.outputs) {
+        return Err(Unfit {
+            key: "rollout",
+            message: "input and output topics cannot change by a trial".into(),
+            help: "change the topics in a reload of their own, or leave `rollout` out",
+        });
+    }
+    let tried = running.trial.as_ref().filter(|trial| wanted(&trial.generation));
+    if let (Some(tried), Some(kind)) = (tried, kind)
+        && tried.kind == kind
+    {
+        return Ok(Seats { serving, trial: Some(Arc::clone(tried)), previous, samples });
+    }
+    let next = match tried.map(|trial| &trial.generation).or(previous.as_ref().filter(|g| wanted(g))) {
+        Some(known) => known.clone(),
+        None => make(name, module, spec.clone(), making, Some(&samples))?,
+    };
+    match kind {
+        Some(kind) => Ok(Seats {
+            serving,
+            trial: Some(Arc::new(Trial::new(next, kind))),
+            previous: previous.filter(|g| !wanted(g)),
+            samples,
+        }),
+        None => Ok(Seats { serving: next, trial: None, previous: Some(serving), samples }),
+    }
+}
+
+/// A new generation, checked with recent records where there are some.
+fn make(
+    name: &str,
+    module: &Module,
+    spec: Spec,
+    making: &Making<'_>,
+    samples: Option<&Samples>,
+) -> Result<Generation, Unfit> {
+    making.generations.begin(name, making.number, &module.digest().to_string(), making.cause);
+    let generation = Generation::prepare(module, spec, making.number).map_err(|error| Unfit {
+        key: "module",
+        message: chain(&error),
+        help: "the module must fit the transform that it is configured for; `grants` and `limits` say what it may use",
+    })?;
+    if let Some(samples) = samples {
+        self_check(&generation, &samples.all()).map_err(|message| Unfit {
+            key: "module",
+            message,
+            help: "the running version had no trouble with these records; nothing has changed",
+        })?;
+    }
+    making.generations.prepared(name, &generation);
+    Ok(generation)
+}
+
+/// A generation that fails on most of the recent records is not let near the stream. Rejecting them is its right.
+fn self_check(generation: &Generation, samples: &[Sample]) -> Result<(), String> {
+    let topic = |sample: &Sample| generation.spec().inputs.iter().position(|input| **input == *sample.topic);
+    let samples: Vec<(u32, &Sample)> = samples.iter().filter_map(|s| Some((topic(s)? as u32, s))).collect();
+    if samples.is_empty() {
+        return Ok(());
+    }
+    let mut instance = Instance::new(generation).map_err(|fault| fault.code.as_str().to_owned())?;
+    let (mut faults, mut last) = (0, "");
+    for (topic, sample) in &samples {
+        let of = &sample.message;
+        let headers: Vec<_> = of.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }).collect();
+        let record = Record {
+            topic: *topic,
+            partition: of.partition,
+            offset: of.offset,
+            timestamp_ms: of.timestamp_ms.unwrap_or(-1),
+            key: of.key.as_deref(),
+            value: of.value.as_deref(),
+            headers: &headers,
+        };
+        let ran = instance.run(&[record], &mut |_, settled| {
+            if let Settled::Fault(fault) = settled {
+                faults += 1;
+                last = fault.code.as_str();
+            }
+            Ok::<(), ()>(())
+        });
+        if let Err(RunError::Renewal(fault)) = ran {
+            return Err(format!("it cannot be instantiated again: {}", fault.code.as_str()));
+        }
+    }
+    if faults * 2 > samples.len() {
+        return Err(format!("it fails on {faults} of {} recent records, the last time with {last}", samples.len()));
+    }
+    Ok(())
 }
 
 /// A module that runs already is not compiled again.
@@ -443,12 +617,14 @@ fn spec(name: &str, transform: &Transform, guest_text: bool) -> Result<Spec, Str
     })
 }
 
-fn plan(name: &str, transform: &Transform, generation: Generation, topics: &Topics) -> TransformPlan {
-    let own = |topic: &Arc<str>| transform.input.topics.iter().position(|t| t.as_str() == &**topic).map(|i| i as u32);
+fn transform_plan(name: &str, transform: &Transform, seats: Seats, topics: &Topics) -> TransformPlan {
+    let own =
+        |input: &InputTopic| transform.input.topics.iter().position(|t| t.as_str() == &*input.name).map(|i| i as u32);
+    let Seats { serving, trial, previous, samples } = seats;
     TransformPlan {
         name: Arc::from(name),
-        digest: Arc::from(generation.digest().to_string()),
-        inputs: topics.inputs.iter().map(|(topic, _)| own(topic)).collect(),
+        digest: Arc::from(serving.digest().to_string()),
+        inputs: topics.inputs.iter().map(own).collect(),
         outputs: transform.output.topics().map(|topic| topics.output_index(topic.as_str())).collect(),
         on_error: match (transform.on_error.then, transform.dead_letters()) {
             (Then::DeadLetter, Some(topic)) => OnError::DeadLetter(topics.output_index(topic.as_str())),
@@ -456,22 +632,28 @@ fn plan(name: &str, transform: &Transform, generation: Generation, topics: &Topi
             // A dead letter without a topic is refused by the configuration's own checks.
             (Then::Stop | Then::DeadLetter, _) => OnError::Stop,
         },
-        generation,
+        generation: serving,
+        trial,
+        previous,
+        samples,
     }
 }
 
-fn allowance(name: &str, transform: &Transform) -> Allowance {
+/// A breaker that is kept has the budget that it had, and what was used up of it.
+fn allowance(name: &str, transform: &Transform, breaker: Option<&Arc<Breaker>>) -> Allowance {
+    let budget = transform.on_error.budget.as_ref().map(|budget| Budget {
+        failures: budget.failures as usize,
+        within: budget.within.duration(),
+        then: match budget.then {
+            OverBudget::Pause => breaker::Then::Pause,
+            OverBudget::Stop => breaker::Then::Stop,
+        },
+    });
+    let kept = breaker.filter(|breaker| breaker.budget() == budget).cloned();
     Allowance {
         name: Arc::from(name),
         topics: transform.input.topics.iter().map(|topic| Arc::from(topic.as_str())).collect(),
-        budget: transform.on_error.budget.as_ref().map(|budget| Budget {
-            failures: budget.failures as usize,
-            within: budget.within.duration(),
-            then: match budget.then {
-                OverBudget::Pause => breaker::Then::Pause,
-                OverBudget::Stop => breaker::Then::Stop,
-            },
-        }),
+        breaker: kept.unwrap_or_else(|| Arc::new(Breaker::new(budget))),
         share: transform.limits.share,
     }
 }
@@ -494,6 +676,23 @@ fn delivery(config: &Config) -> DeliveryPlan {
         renew_in_doubt: config.delivery.renew_in_doubt,
         drain_limit: config.drain_limit.duration(),
     }
+}
+
+fn admin(config: &Config, problems: &mut Problems<'_>) -> Option<(Places, Option<String>)> {
+    let Admin::On(Listen { listen, token, socket }) = &config.admin else { return None };
+    let token = match token.as_ref().map(Secret::reveal).transpose() {
+        Ok(Some(token)) if token.trim().is_empty() => {
+            problems.add(Code::Environment, "admin.token", "the token is empty", "give it a value, or leave it out");
+            None
+        }
+        Ok(token) => token,
+        Err(error) => {
+            let help = "provide the value where it is said to be";
+            problems.add(Code::Environment, "admin.token", error.to_string(), help);
+            None
+        }
+    };
+    Some((Places { listen: *listen, socket: socket.clone() }, token))
 }
 
 fn identity(config: &Config, problems: &mut Problems<'_>) -> Option<Identity> {

@@ -1,13 +1,22 @@
 //! Takes up a changed configuration, or a changed module, while records flow: the whole of it or nothing. Reads, compiles and
 //! configures beside the workers; what is right becomes the wanted plan, which each worker takes up between two
 //! transactions. What is wrong, or cannot change while the process runs, is told, and everything stays as it was.
+//!
+//! Also ends trials: by their time, by their budget, by hand. And goes back: the generation before is kept, so that this
+//! compiles nothing.
 
-use super::prepare::{Problems, Topics, transforms};
+use super::generations::{Generations, Stage};
+use super::prepare::{Making, Problems, Rejected, Topics, plan, transforms};
+use super::rollout::{self, Verdict};
 use crate::config::{self, Config, ConfigErrors, Loaded, Paint, Sources};
-use crate::dataplane::plan::{OutputTopic, Plan};
+use crate::dataplane::breaker::{Allowance, Breaker};
+use crate::dataplane::plan::{Plan, TransformPlan};
 use crate::dataplane::wanted::Wanted;
-use pelton_sandbox::Engine;
+use pelton_kafka::Properties;
+use pelton_sandbox::{Engine, Generation};
+use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -19,8 +28,10 @@ use std::time::Instant;
 pub struct Reloader {
     sources: Sources,
     engine: Engine,
-    topics: Topics,
+    /// Whom to ask for topics.
+    cluster: Properties,
     wanted: Arc<Wanted>,
+    generations: Arc<Generations>,
     /// Held for as long as a reload takes.
     state: Mutex<State>,
     /// Of the present configuration; never held for long.
@@ -30,8 +41,19 @@ pub struct Reloader {
 #[derive(Debug)]
 struct State {
     config: Config,
-    /// Of the last generation that was prepared.
-    number: u64,
+    rejected: Rejected,
+}
+
+/// What became of a reload, a rollback or a promotion.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The workers take it up at their next transactions.
+    Applied { took_ms: u64 },
+    /// Everything is as wanted already.
+    Unchanged,
+    /// Something is wrong; nothing has changed.
+    Refused { code: &'static str, message: String, advice: &'static str },
 }
 
 /// Why nothing changed.
@@ -43,10 +65,17 @@ enum Refused {
 }
 
 impl Reloader {
-    pub fn new(sources: Sources, loaded: &Loaded, engine: Engine, topics: Topics, wanted: Arc<Wanted>) -> Self {
+    pub fn new(
+        sources: Sources,
+        loaded: &Loaded,
+        engine: Engine,
+        cluster: Properties,
+        wanted: Arc<Wanted>,
+        generations: Arc<Generations>,
+    ) -> Self {
         let files = Mutex::new(files(&sources, &loaded.config));
-        let state = Mutex::new(State { config: loaded.config.clone(), number: 1 });
-        Reloader { sources, engine, topics, wanted, state, files }
+        let state = Mutex::new(State { config: loaded.config.clone(), rejected: Rejected::new() });
+        Reloader { sources, engine, cluster, wanted, generations, state, files }
     }
 
     /// The files whose change asks for a reload: configurations, modules, signatures.
@@ -54,61 +83,34 @@ impl Reloader {
         self.files.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads everything anew. Blocks: reading, compiling, configuring. `true`: the workers are to go by it.
-    pub fn reload(&self, cause: &'static str) -> bool {
+    /// Reads everything anew. Blocks: reading, compiling, configuring. `retry`: also what was rolled back.
+    pub fn reload(&self, cause: &str, retry: bool) -> Outcome {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let started = Instant::now();
-        match self.next(&state) {
+        if retry {
+            state.rejected.clear();
+        }
+        let next = self.next(&mut state, cause);
+        let took_ms = started.elapsed().as_millis() as u64;
+        match next {
             Ok(None) => {
                 tracing::info!(cause, "reload: nothing has changed");
-                false
+                Outcome::Unchanged
             }
-            Ok(Some((plan, config, number))) => {
-                let (_, old) = self.wanted.get();
-                for (old, new) in old.transforms.iter().zip(&plan.transforms) {
-                    if !old.generation.is_same(&new.generation) {
-                        tracing::info!(
-                            transform = %new.name,
-                            generation = new.generation.number(),
-                            digest = %new.digest,
-                            from = old.generation.number(),
-                            cause,
-                            prepared_ms = started.elapsed().as_millis() as u64,
-                            "reload: a new generation is ready; workers take it up at their next transactions"
-                        );
-                    }
-                }
-                *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files(&self.sources, &config);
-                (state.config, state.number) = (config, number);
-                self.wanted.set(Arc::new(plan));
-                tracing::info!(cause, took_ms = started.elapsed().as_millis() as u64, "reloaded");
-                true
+            Ok(Some(plan)) => {
+                self.want(plan, cause, Stage::Leaving);
+                tracing::info!(cause, took_ms, "reloaded: workers take it up at their next transactions");
+                Outcome::Applied { took_ms }
             }
-            Err(Refused::Config(errors)) => {
-                tracing::error!(
-                    code = "reload.refused",
-                    cause,
-                    advice = "correct what is named and reload; nothing has changed",
-                    "the configuration cannot be taken up:\n{}",
-                    errors.render(Paint::Off)
-                );
-                false
-            }
-            Err(Refused::Fixed(keys)) => {
-                tracing::error!(
-                    code = "reload.fixed",
-                    cause,
-                    keys = keys.join(", "),
-                    advice = "restart the process for these, or take them back and reload; nothing has changed",
-                    "these cannot change while the process runs"
-                );
-                false
+            Err(refused) => {
+                self.generations.refuse(cause);
+                refused.tell(cause)
             }
         }
     }
 
     /// The next plan, `None` where it would be the present one.
-    fn next(&self, state: &State) -> Result<Option<(Plan, Config, u64)>, Refused> {
+    fn next(&self, state: &mut State, cause: &str) -> Result<Option<Plan>, Refused> {
         let loaded = config::load(&self.sources).map_err(Refused::Config)?;
         let fixed = fixed(&state.config, &loaded.config);
         if !fixed.is_empty() {
@@ -116,30 +118,191 @@ impl Reloader {
         }
         let (_, old) = self.wanted.get();
         let mut problems = Problems::new(&loaded);
-        let number = state.number + 1;
-        let transforms = transforms(&loaded.config, &self.engine, &self.topics, Some(&old), number, &mut problems);
+        let mut topics = Topics::of(&loaded.config, Some(&old));
+        topics.look_up(&self.cluster, &mut problems);
+        let (number, rejected) = (self.generations.last() + 1, &state.rejected);
+        let making = Making { old: Some(&old), number, cause, generations: &self.generations, rejected };
+        let transforms = transforms(&loaded.config, &self.engine, &topics, &making, &mut problems);
         if let Some(errors) = problems.into_errors() {
             return Err(Refused::Config(errors));
         }
-        let same = old
-            .transforms
-            .iter()
-            .zip(&transforms)
-            .all(|(old, new)| old.generation.is_same(&new.generation) && old.on_error == new.on_error);
-        if same {
-            return Ok(None);
-        }
-        let outputs = old.outputs.iter().map(|o| OutputTopic { name: Arc::clone(&o.name), partitions: o.partitions });
-        let plan = Plan {
-            application: Arc::clone(&old.application),
-            inputs: old.inputs.clone(),
-            outputs: outputs.collect(),
-            transforms,
-            delivery: old.delivery.clone(),
-            guest_text: old.guest_text,
-        };
-        Ok(Some((plan, loaded.config, number)))
+        let plan = plan(&loaded.config, topics, transforms, Some(&old));
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files(&self.sources, &loaded.config);
+        state.config = loaded.config;
+        Ok((!is_same(&old, &plan)).then_some(plan))
     }
+
+    /// Ends the trials that have lasted or went wrong, and notes generations that are gone. Does not block: while a reload
+    /// is at work it does nothing.
+    pub fn look_after(&self) {
+        self.generations.sweep();
+        let Ok(mut state) = self.state.try_lock() else { return };
+        let (_, plan) = self.wanted.get();
+        let tried = plan.transforms.iter().filter_map(|t| Some((Arc::clone(&t.name), Arc::clone(t.trial.as_ref()?))));
+        for (name, trial) in tried {
+            let Some(rollout) =
+                state.config.transforms.iter().find(|(n, _)| n.as_str() == &*name).map(|(_, t)| &t.rollout)
+            else {
+                continue;
+            };
+            let Some((_, lasting)) = rollout::kind(rollout) else { continue };
+            match rollout::judge(&trial, &rollout.budget, lasting) {
+                Verdict::GoOn => {}
+                Verdict::TakeOver => {
+                    let (records, failures) = (trial.candidate.read().records, trial.candidate.read().failures);
+                    let (compared, differences) = trial.differences.counts();
+                    tracing::info!(
+                        transform = %name,
+                        generation = trial.generation.number(),
+                        records, failures, compared, differences,
+                        "the trial has lasted: the new generation takes over"
+                    );
+                    self.amend(&name, "the trial has lasted", Stage::Leaving, take_over);
+                }
+                Verdict::RollBack(why) => self.roll_back_trial(&mut state, &name, &trial.generation, &why),
+            }
+        }
+    }
+
+    fn roll_back_trial(&self, state: &mut State, name: &str, candidate: &Generation, why: &str) {
+        tracing::error!(
+            transform = name,
+            generation = candidate.number(),
+            digest = %candidate.digest(),
+            code = "rollout.rolled_back",
+            advice = "it is held back until its module or settings change, or `pelton reload --retry`; put the old module \
+                      back before this process is started again",
+            "the trial is over: {why}"
+        );
+        state.rejected.insert(name.to_owned(), (candidate.digest(), candidate.spec().clone()));
+        self.amend(name, why, Stage::Leaving, |transform, _| transform.trial = None);
+    }
+
+    /// Back to the generation before, or to the one that runs where another is tried. Compiles nothing. What was rolled
+    /// back is held back until it changes.
+    pub fn roll_back(&self, name: &str, cause: &str) -> Outcome {
+        let started = Instant::now();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, plan) = self.wanted.get();
+        let Some(transform) = plan.transforms.iter().find(|t| *t.name == *name) else { return unknown(name) };
+        if let Some(trial) = &transform.trial {
+            self.roll_back_trial(&mut state, name, &trial.generation, cause);
+        } else if transform.previous.is_some() {
+            let bad = &transform.generation;
+            tracing::warn!(transform = name, generation = bad.number(), digest = %bad.digest(), cause, "rolled back");
+            state.rejected.insert(name.to_owned(), (bad.digest(), bad.spec().clone()));
+            self.amend(name, cause, Stage::RolledBack, |transform, allowance| {
+                if let Some(previous) = transform.previous.take() {
+                    serve(transform, allowance, previous);
+                }
+            });
+        } else {
+            return Outcome::Refused {
+                code: "rollback.nothing",
+                message: format!("there is no generation of `{name}` before the one that runs, and none is tried"),
+                advice: "put the module that is wanted in its place and reload",
+            };
+        }
+        Outcome::Applied { took_ms: started.elapsed().as_millis() as u64 }
+    }
+
+    /// Ends a trial: the new generation takes over now.
+    pub fn promote(&self, name: &str, cause: &str) -> Outcome {
+        let started = Instant::now();
+        let _state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, plan) = self.wanted.get();
+        let Some(transform) = plan.transforms.iter().find(|t| *t.name == *name) else { return unknown(name) };
+        if transform.trial.is_none() {
+            return Outcome::Refused {
+                code: "promote.nothing",
+                message: format!("no other generation of `{name}` is tried"),
+                advice: "see GET /api/v1/transforms for what is",
+            };
+        }
+        self.amend(name, cause, Stage::Leaving, take_over);
+        Outcome::Applied { took_ms: started.elapsed().as_millis() as u64 }
+    }
+
+    /// The present plan with one transform changed is wanted.
+    fn amend(&self, name: &str, cause: &str, end: Stage, change: impl FnOnce(&mut TransformPlan, &mut Allowance)) {
+        let (_, old) = self.wanted.get();
+        let mut plan = Plan::clone(&old);
+        let both = plan.transforms.iter_mut().zip(&mut plan.allowances).find(|(t, _)| *t.name == *name);
+        if let Some((transform, allowance)) = both {
+            change(transform, allowance);
+        }
+        self.want(plan, cause, end);
+    }
+
+    fn want(&self, plan: Plan, cause: &str, end: Stage) {
+        self.generations.settle(&plan, cause, end);
+        self.wanted.set(Arc::new(plan));
+    }
+}
+
+/// The generation that was tried serves.
+fn take_over(transform: &mut TransformPlan, allowance: &mut Allowance) {
+    if let Some(trial) = transform.trial.take() {
+        let old = transform.generation.clone();
+        serve(transform, allowance, trial.generation.clone());
+        transform.previous = Some(old);
+    }
+}
+
+fn serve(transform: &mut TransformPlan, allowance: &mut Allowance, generation: Generation) {
+    transform.digest = Arc::from(generation.digest().to_string());
+    transform.generation = generation;
+    allowance.breaker = Arc::new(Breaker::new(allowance.breaker.budget()));
+}
+
+fn unknown(name: &str) -> Outcome {
+    Outcome::Refused {
+        code: "transform.unknown",
+        message: format!("there is no transform `{name}`"),
+        advice: "see GET /api/v1/transforms for those there are",
+    }
+}
+
+impl Refused {
+    fn tell(self, cause: &str) -> Outcome {
+        match self {
+            Refused::Config(errors) => {
+                let (code, advice) = ("reload.refused", "correct what is named and reload; nothing has changed");
+                let message = errors.render(Paint::Off);
+                tracing::error!(code, cause, advice, "the configuration cannot be taken up:\n{message}");
+                Outcome::Refused { code, message, advice }
+            }
+            Refused::Fixed(keys) => {
+                let code = "reload.fixed";
+                let advice = "restart the process for these, or take them back and reload; nothing has changed";
+                let keys = keys.join(", ");
+                tracing::error!(code, cause, keys, advice, "these cannot change while the process runs");
+                Outcome::Refused {
+                    code,
+                    message: format!("these cannot change while the process runs: {keys}"),
+                    advice,
+                }
+            }
+        }
+    }
+}
+
+/// Nothing differs that a worker would notice.
+fn is_same(old: &Plan, new: &Plan) -> bool {
+    let transforms = old.transforms.iter().zip(&new.transforms).all(|(old, new)| {
+        let tried = match (&old.trial, &new.trial) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (old, new) => old.is_none() && new.is_none(),
+        };
+        tried && old.generation.is_same(&new.generation) && old.on_error == new.on_error
+    });
+    let allowances = old
+        .allowances
+        .iter()
+        .zip(&new.allowances)
+        .all(|(old, new)| old.share == new.share && Arc::ptr_eq(&old.breaker, &new.breaker));
+    let counts = old.transforms.len() == new.transforms.len();
+    counts && transforms && allowances && old.inputs == new.inputs && old.outputs == new.outputs
 }
 
 fn files(sources: &Sources, config: &Config) -> Vec<PathBuf> {
@@ -147,32 +310,13 @@ fn files(sources: &Sources, config: &Config) -> Vec<PathBuf> {
     sources.files.iter().cloned().chain(of_transforms).collect()
 }
 
-/// The keys that differ and cannot change while the process runs.
+/// The keys that differ and cannot change while the process runs: all but the transforms.
 fn fixed(old: &Config, new: &Config) -> Vec<String> {
     let json = |config: &Config| serde_json::to_value(config).unwrap_or(Value::Null);
     let (old, new) = (json(old), json(new));
-    let mut keys = Vec::new();
     let sections = |value: &Value| value.as_object().into_iter().flat_map(|o| o.keys().cloned()).collect::<Vec<_>>();
-    let mut all: Vec<String> = sections(&old).into_iter().chain(sections(&new)).collect();
-    all.sort_unstable();
-    all.dedup();
-    keys.extend(all.iter().filter(|key| *key != "transforms" && old[key.as_str()] != new[key.as_str()]).cloned());
-    let mut names: Vec<String> = sections(&old["transforms"]).into_iter().chain(sections(&new["transforms"])).collect();
-    names.sort_unstable();
-    names.dedup();
-    for name in names {
-        let (old, new) = (&old["transforms"][&name], &new["transforms"][&name]);
-        if old.is_null() || new.is_null() {
-            keys.push(format!("transforms.{name}"));
-            continue;
-        }
-        for path in ["/input", "/output", "/limits/share", "/on_error/topic", "/on_error/budget"] {
-            if old.pointer(path) != new.pointer(path) {
-                keys.push(format!("transforms.{name}{}", path.replace('/', ".")));
-            }
-        }
-    }
-    keys
+    let all: BTreeSet<String> = sections(&old).into_iter().chain(sections(&new)).collect();
+    all.into_iter().filter(|key| key != "transforms" && old[key.as_str()] != new[key.as_str()]).collect()
 }
 
 /// What a file is like: a change of it is a change of the file, by whatever way (rename, symbolic link, in place).

@@ -5,7 +5,8 @@
 //! cannot go on drains the others and gives the process its exit code.
 
 use super::prepare::{Prepared, prepare, workers};
-use super::reload::{self, Reloader};
+use super::reload::Reloader;
+use super::triggers::{self, Triggers};
 use crate::admin::{self, Health};
 use crate::config::{ConfigError, Loaded, Sources};
 use crate::dataplane::breaker::TimeSpent;
@@ -90,8 +91,6 @@ type Verdict = (usize, Option<Result<(), WorkerError>>);
 /// error is the process's.
 const RESTART_PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(2), Duration::from_secs(10)];
 const RESTARTS_WITHIN: Duration = Duration::from_secs(120);
-/// How often files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the application until it is told to stop or cannot go on. Blocks.
 pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
@@ -123,8 +122,10 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
             "transform is ready"
         );
     }
-    let Prepared { engine, topics, wanted, .. } = &prepared;
-    let reloader = Arc::new(Reloader::new(sources.clone(), loaded, engine.clone(), topics.clone(), Arc::clone(wanted)));
+    let Prepared { engine, producer, wanted, generations, .. } = &prepared;
+    let (wanted, generations) = (Arc::clone(wanted), Arc::clone(generations));
+    let reloader = Reloader::new(sources.clone(), loaded, engine.clone(), producer.clone(), wanted, generations);
+    let reloader = Arc::new(reloader);
     let ended = runtime.block_on(supervise(&prepared, &reloader, parts, count));
     // Threads that hang in a call of librdkafka must not keep the process.
     runtime.shutdown_background();
@@ -155,26 +156,30 @@ async fn supervise(prepared: &Prepared, reloader: &Arc<Reloader>, parts: &impl P
         start(prepared, parts, index, &orders, &report, counters).map_err(|error| error.to_string())
     };
     let drain_limit = prepared.plan.delivery.drain_limit;
-    if let Some(listen) = prepared.admin {
+    let triggers = Triggers::new(reloader);
+    if let Some((places, token)) = &prepared.admin {
         let health = Health {
             workers: running.iter().map(|w| Arc::clone(&w.counters)).collect(),
             lanes: LANES as u64,
-            breakers: Arc::clone(&prepared.breakers),
+            wanted: Arc::clone(&prepared.wanted),
+            generations: Arc::clone(&prepared.generations),
+            triggers: Some(triggers.clone()),
+            token: token.clone(),
         };
-        match admin::serve(listen, health).await {
+        match admin::serve(places, health).await {
             Ok(address) => tracing::info!(%address, "admin server listens"),
-            Err(error) => {
+            Err((place, error)) => {
                 order(&orders, &running, Order::Drain);
-                let text =
-                    format!("the admin server cannot listen on {listen}: {error}; set `admin.listen` or `admin: off`");
+                let text = format!(
+                    "the admin server cannot listen on {place}: {error}; set `admin.listen`, `admin.socket` or `admin: off`"
+                );
                 let _ = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart, None).await;
                 return Ended::Broken(text);
             }
         }
     }
-    let reloads = Reloads::new(reloader);
-    let watch = tokio::spawn(watch(Arc::clone(reloader), reloads.clone()));
-    let ended = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart, Some(&reloads)).await;
+    let watch = tokio::spawn(triggers::watch(Arc::clone(reloader), triggers.clone()));
+    let ended = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart, Some(&triggers)).await;
     watch.abort();
     let totals = running.iter().map(|worker| worker.counters.read()).fold(Totals::default(), |a, b| a + b);
     tracing::info!(
@@ -201,7 +206,7 @@ async fn until_all_end(
     reports: &mut UnboundedReceiver<Verdict>,
     drain_limit: Duration,
     restart: impl Fn(usize, &Arc<Counters>) -> Result<Arc<Wake>, String>,
-    reloads: Option<&Reloads>,
+    triggers: Option<&Triggers>,
 ) -> Ended {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -272,8 +277,8 @@ async fn until_all_end(
             }
             heard = signals.next() => {
                 let Some(wanted) = heard else {
-                    if let Some(reloads) = reloads {
-                        reloads.ask("signal");
+                    if let Some(triggers) = triggers {
+                        triggers.reload("signal");
                     }
                     continue;
                 };
@@ -355,59 +360,6 @@ impl Signals {
     }
 }
 
-/// Asks for reloads. One runs at a time; those that are asked for meanwhile become one.
-#[derive(Clone)]
-struct Reloads(UnboundedSender<&'static str>);
-
-impl Reloads {
-    fn new(reloader: &Arc<Reloader>) -> Self {
-        let (ask, mut asked) = unbounded_channel();
-        let reloader = Arc::clone(reloader);
-        tokio::spawn(async move {
-            while let Some(mut cause) = asked.recv().await {
-                while let Ok(later) = asked.try_recv() {
-                    cause = later;
-                }
-                let reloader = Arc::clone(&reloader);
-                // Compiling takes seconds.
-                if let Err(error) = tokio::task::spawn_blocking(move || reloader.reload(cause)).await {
-                    tracing::error!(code = "reload.broken", %error, "a reload panicked; nothing has changed");
-                }
-            }
-        });
-        Reloads(ask)
-    }
-
-    fn ask(&self, cause: &'static str) {
-        // Nobody listens when the process ends.
-        let _ = self.0.send(cause);
-    }
-}
-
-/// Looks at the files that the configuration is made of. A change asks for a reload once it has stood still for a look: a
-/// file that is being written is not read. By polling, because a mounted volume tells nobody of its changes.
-async fn watch(reloader: Arc<Reloader>, reloads: Reloads) {
-    let look = |reloader: &Arc<Reloader>| {
-        let files = reloader.files();
-        reload::likeness(&files)
-    };
-    let (mut known, mut seen) = (look(&reloader), None);
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let now = look(&reloader);
-        if now == known {
-            seen = None;
-        } else if seen.as_ref() == Some(&now) {
-            (known, seen) = (now, None);
-            reloads.ask("file");
-        } else {
-            seen = Some(now);
-        }
-    }
-}
-
 /// One worker: its group member, its lanes, its thread.
 fn start(
     prepared: &Prepared,
@@ -423,7 +375,11 @@ fn start(
     let latency = prepared.latency;
     let wake = Arc::new(Wake::new()?);
     let properties = consumer_properties(identity, index, latency, &prepared.membership, &prepared.consumer);
-    let consumer = Arc::new(Consumer::new(&properties, &plan.inputs, LANES, &wake)?);
+    let (topics, read) = plan.subscription();
+    let consumer = Arc::new(Consumer::new(&properties, &topics, LANES, &wake)?);
+    if read.len() < topics.len() {
+        consumer.subscribe(&topics, &read)?;
+    }
     let sinks = (0..LANES)
         .map(|lane| {
             let properties = producer_properties(identity, index, lane, latency, &plan.delivery, &prepared.producer);
@@ -442,24 +398,23 @@ fn start(
     let lanes = Lanes::new(sinks, KafkaProgress(Arc::clone(&consumer)), Arc::clone(plan), Arc::clone(counters));
     let source = parts.source(KafkaSource { consumer, wake: Arc::clone(&wake) });
     let (plan, orders, report, runtime) = (Arc::clone(plan), Arc::clone(orders), report.clone(), Handle::current());
-    let (counters, breakers) = (Arc::clone(counters), Arc::clone(&prepared.breakers));
+    let counters = Arc::clone(counters);
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         // WASI's timers and files live in the runtime.
         let _runtime = runtime.enter();
-        let spent = Arc::new(TimeSpent::new(plan.transforms.len()));
-        let holds = Holds::new(Arc::clone(&breakers), Arc::clone(&spent));
-        let mut processor = Processor::new(Arc::clone(&plan), counters, breakers, spent);
+        let mut processor = Processor::new(Arc::clone(&plan), counters);
         let worker = Worker {
             source,
             lanes,
-            process: |plan: &Arc<Plan>, batch: &Batch, refusal: Option<&Refusal>, sink: &mut _| {
-                processor.run(plan, batch, refusal, sink)
+            process: |plan: &Arc<Plan>, batch: &Batch, refusal: Option<&Refusal>, sink: &mut _, spent: &mut _| {
+                processor.run(plan, batch, refusal, sink, spent)
             },
             wanted,
             plan: Arc::clone(&plan),
             version,
             size: BatchSize::new(&plan.delivery, plan.deadline()),
-            holds,
+            spent: TimeSpent::new(plan.transforms.len()),
+            holds: Holds::new(&plan.allowances),
             orders,
             drain_limit: plan.delivery.drain_limit,
         };

@@ -92,6 +92,13 @@ impl Assignment {
         }
     }
 
+    /// Its records from here on were left out: reading goes on here, if nothing else is known.
+    pub fn left_out(&mut self, partition: &TopicPartition, at: Position) {
+        if let Some(owned) = self.owned.get_mut(partition) {
+            owned.next.get_or_insert(at);
+        }
+    }
+
     /// Where to read on after a rollback: at the committed position, or where reading began if that is later. `None`: the partition is
     /// not ours any more, or nothing of it was read.
     pub fn rewind(&mut self, partition: &TopicPartition, committed: Option<Position>) -> Option<Position> {

@@ -4,7 +4,7 @@
 //! A lost transaction is mended here to the end, committed positions looked up included, so that the worker only has to
 //! read again from there. Every call goes through [`Link::call`], where the worker can see how long it takes.
 
-use super::plan::DeliveryPlan;
+use super::plan::{DeliveryPlan, Plan};
 use super::ports::Report;
 use super::sink::{LaneParts, Link, lock};
 use super::worker::Order;
@@ -26,6 +26,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 pub(super) enum Job {
     /// Take over the identity.
     TakeOver,
+    /// The same, to write to the topics of this plan.
+    Adopt(Arc<Plan>),
     Commit {
         progress: Vec<PartitionProgress>,
         fence: GroupMetadata,
@@ -105,6 +107,10 @@ impl Committer {
     fn work(&mut self, job: Job) -> Mended<Report> {
         match job {
             Job::TakeOver => self.replace_producer().map(|()| Report::Ready),
+            Job::Adopt(plan) => {
+                self.parts.plan = plan;
+                self.replace_producer().map(|()| Report::Ready)
+            }
             Job::Commit { progress, fence } => self.commit(&progress, &fence),
             Job::Abort { partitions, cause } => self.roll_back(partitions, cause),
         }

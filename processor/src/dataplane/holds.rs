@@ -1,11 +1,11 @@
 //! Which of a worker's partitions are paused, because a transform that reads them has used up its budget of failures
-//! (until the process ends) or its share of the worker's time (until that has grown back). Decides; the worker carries out.
+//! (until a reload replaces it, or the process ends) or its share of the worker's time (until that has grown back). Decides; the worker carries out.
 //!
 //! Two facts of librdkafka's source shape this. A resumed partition goes on where a record was last handed out, which after
 //! a rollback is too far, because a seek does not move that mark: so a partition is paused only once something of it was
 //! read, and sought when it is resumed. And a partition stays paused over a revocation, until somebody resumes it.
 
-use super::breaker::{Breakers, TimeSpent};
+use super::breaker::{Allowance, TimeSpent};
 use pelton_kafka::TopicPartition;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,8 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub struct Holds {
-    breakers: Arc<Breakers>,
-    spent: Arc<TimeSpent>,
+    allowances: Vec<Allowance>,
     shares: Vec<Share>,
     /// What librdkafka has paused, whether it is ours now or not.
     paused: BTreeSet<TopicPartition>,
@@ -53,22 +52,31 @@ pub struct Changes {
 }
 
 impl Holds {
-    pub fn new(breakers: Arc<Breakers>, spent: Arc<TimeSpent>) -> Self {
-        let share = |thousandths| Share {
-            thousandths,
-            credit: CREDIT.as_secs_f64(),
-            seen: Duration::ZERO,
-            at: None,
-            held: false,
+    pub fn new(allowances: &[Allowance]) -> Self {
+        let mut holds = Holds { allowances: Vec::new(), shares: Vec::new(), paused: BTreeSet::new(), looked: None };
+        holds.adopt(allowances);
+        holds
+    }
+
+    /// Goes by these from now on; time spent is counted anew. Who is in debt stays so.
+    pub fn adopt(&mut self, allowances: &[Allowance]) {
+        let known = |allowance: &Allowance| self.allowances.iter().position(|old| old.name == allowance.name);
+        let share = |allowance: &Allowance| {
+            let (credit, held) = match known(allowance).map(|index| &self.shares[index]) {
+                Some(share) => (share.credit, share.held),
+                None => (CREDIT.as_secs_f64(), false),
+            };
+            let held = held && allowance.share < 1000;
+            Share { thousandths: allowance.share, credit, seen: Duration::ZERO, at: None, held }
         };
-        let shares = breakers.allowances().map(|allowance| share(allowance.share)).collect();
-        Holds { breakers, spent, shares, paused: BTreeSet::new(), looked: None }
+        self.shares = allowances.iter().map(share).collect();
+        self.allowances = allowances.to_vec();
     }
 
     /// Nothing can be held, and nothing is: the rule.
     pub fn is_idle(&self) -> bool {
         self.paused.is_empty()
-            && self.breakers.count_tripped() == 0
+            && self.allowances.iter().all(|allowance| !allowance.breaker.has_tripped())
             && self.shares.iter().all(|share| share.thousandths >= 1000)
     }
 
@@ -78,18 +86,18 @@ impl Holds {
     }
 
     /// What must change for the partitions that the worker has.
-    pub fn changes(&mut self, partitions: &[Owned], now: Instant) -> Changes {
+    pub fn changes(&mut self, partitions: &[Owned], spent: &TimeSpent, now: Instant) -> Changes {
         self.looked = Some(now);
         for (transform, share) in self.shares.iter_mut().enumerate() {
-            share.look(self.spent.of(transform), now);
+            share.look(spent.of(transform), now);
         }
-        let held = |transform: usize| self.breakers.has_tripped(transform) || self.shares[transform].held;
+        let held = |(allowance, share): &(&Allowance, &Share)| allowance.breaker.has_tripped() || share.held;
         let topics: Vec<&Arc<str>> = self
-            .breakers
-            .allowances()
-            .enumerate()
-            .filter(|(transform, _)| held(*transform))
-            .flat_map(|(_, allowance)| &allowance.topics)
+            .allowances
+            .iter()
+            .zip(&self.shares)
+            .filter(held)
+            .flat_map(|(allowance, _)| &allowance.topics)
             .collect();
         let mut changes = Changes::default();
         for Owned { partition, read } in partitions {
@@ -127,14 +135,14 @@ impl Share {
 
 #[cfg(test)]
 mod tests {
-    use super::super::breaker::{Allowance, Budget, Then};
+    use super::super::breaker::{Breaker, Budget, Then};
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
 
     struct Bench {
-        breakers: Arc<Breakers>,
-        spent: Arc<TimeSpent>,
+        allowances: Vec<Allowance>,
+        spent: TimeSpent,
         holds: Holds,
         now: Instant,
     }
@@ -145,19 +153,18 @@ mod tests {
             let of = |name: &str, topic: &str, share| Allowance {
                 name: name.into(),
                 topics: vec![topic.into()],
-                budget: Some(budget),
+                breaker: Arc::new(Breaker::new(Some(budget))),
                 share,
             };
-            let breakers = Arc::new(Breakers::new(vec![of("bad", "a", share), of("good", "b", 1000)]));
-            let spent = Arc::new(TimeSpent::new(2));
-            let holds = Holds::new(Arc::clone(&breakers), Arc::clone(&spent));
-            Bench { breakers, spent, holds, now: Instant::now() }
+            let allowances = vec![of("bad", "a", share), of("good", "b", 1000)];
+            let holds = Holds::new(&allowances);
+            Bench { allowances, spent: TimeSpent::new(2), holds, now: Instant::now() }
         }
 
         fn look(&mut self, owned: &[(&str, bool)]) -> (Vec<String>, Vec<String>) {
             let partitions: Vec<Owned> =
                 owned.iter().map(|(topic, read)| Owned { partition: p(topic), read: *read }).collect();
-            let changes = self.holds.changes(&partitions, self.now);
+            let changes = self.holds.changes(&partitions, &self.spent, self.now);
             let names = |all: Vec<TopicPartition>| all.iter().map(|p| p.topic.to_string()).collect();
             (names(changes.pause), names(changes.resume))
         }
@@ -176,12 +183,38 @@ mod tests {
         let mut bench = Bench::new(1000);
         assert!(bench.holds.is_idle());
         assert_eq!(bench.look(&[("a", true), ("b", true)]), none());
-        bench.breakers.failed(0, bench.now);
+        bench.allowances[0].breaker.failed(bench.now);
         assert!(!bench.holds.is_idle());
         assert_eq!(bench.look(&[("a", true), ("b", true)]), (vec!["a".into()], vec![]));
         assert_eq!(bench.look(&[("a", true), ("b", true)]), none(), "once");
         assert_eq!(bench.look(&[("b", true)]), none(), "it was revoked");
         assert_eq!(bench.look(&[("a", false), ("b", true)]), none(), "and came back as it was");
+    }
+
+    #[test]
+    fn a_new_generation_s_breaker_lets_the_topics_go() {
+        let mut bench = Bench::new(1000);
+        bench.allowances[0].breaker.failed(bench.now);
+        assert_eq!(bench.look(&[("a", true)]), (vec!["a".into()], vec![]));
+        bench.allowances[0].breaker = Arc::new(Breaker::new(None));
+        bench.holds.adopt(&bench.allowances);
+        assert_eq!(bench.look(&[("a", true)]), (vec![], vec!["a".into()]));
+        assert!(bench.holds.is_idle());
+    }
+
+    #[test]
+    fn a_reload_does_not_forgive_a_debt_of_time() {
+        let mut bench = Bench::new(250);
+        bench.look(&[("a", true)]);
+        bench.spent.add(0, 500 * MS);
+        assert_eq!(bench.look(&[("a", true)]), (vec!["a".into()], vec![]));
+        bench.holds.adopt(&bench.allowances);
+        bench.spent = TimeSpent::new(2);
+        bench.now += 100 * MS;
+        assert_eq!(bench.look(&[("a", true)]), none(), "still held");
+        bench.look(&[("a", true)]);
+        bench.now += 3_000 * MS;
+        assert_eq!(bench.look(&[("a", true)]), (vec![], vec!["a".into()]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The ports over Kafka, and the librdkafka properties that the loop relies on. Why each differs from librdkafka's default
 //! is said beside it; everything else is the user's.
 
-use super::plan::DeliveryPlan;
+use super::plan::{DeliveryPlan, Plan};
 use super::ports::{Progress, Source};
 use crate::config::{Assignment, GroupProtocol, Latency};
 use pelton_kafka::{
@@ -37,6 +37,11 @@ impl Source for KafkaSource {
 
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), TxnError> {
         self.consumer.resume(partitions)
+    }
+
+    fn subscribe(&mut self, plan: &Plan) -> Result<(), ConsumerError> {
+        let (topics, read) = plan.subscription();
+        Ok(self.consumer.subscribe(&topics, &read)?)
     }
 
     fn forward(&mut self, partition: &TopicPartition, lane: usize) {

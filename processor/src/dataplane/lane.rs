@@ -127,7 +127,7 @@ impl<K> Lane<K> {
         self.rollbacks += 1;
         let mut backoff_max = BACKOFF_MAX;
         match cause.blame {
-            Blame::Brokers | Blame::Membership => {}
+            Blame::Brokers | Blame::Membership | Blame::Module => {}
             // The coordinator itself fences a transaction that is too old: after a pause of this process, say.
             Blame::Identity if ended.as_ref().is_some_and(|e| now.saturating_duration_since(e.since) >= timeout) => {}
             Blame::Identity => {
@@ -167,10 +167,10 @@ impl Open {
             self.volume.bytes += message.value().map_or(0, <[u8]>::len) as u64;
             let same = self.progress.get(entry).is_some_and(|e| {
                 e.partition.partition == message.partition()
-                    && *e.partition.topic == *plan.inputs[message.topic() as usize].0
+                    && *e.partition.topic == *plan.inputs[message.topic() as usize].name
             });
             if !same {
-                let topic = &plan.inputs[message.topic() as usize].0;
+                let topic = &plan.inputs[message.topic() as usize].name;
                 let found =
                     |e: &PartitionProgress| e.partition.partition == message.partition() && e.partition.topic == *topic;
                 entry = self.progress.iter().position(found).unwrap_or_else(|| {

@@ -116,31 +116,39 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             return None;
         }
         let message = batch.get(0)?;
-        let topic = Arc::clone(&self.plan.inputs[message.topic() as usize].0);
+        let topic = Arc::clone(&self.plan.inputs[message.topic() as usize].name);
         isolation.verdict(&TopicPartition { topic, partition: message.partition() }, batch)
     }
 
     /// Leaves out records of partitions that are not this lane's. There should be none: what was fetched ahead goes with a
     /// revocation. But a broker takes positions from any member of the group, so it is looked at here.
-    pub fn keep_owned(&self, lane: usize, batch: &mut Batch) {
+    ///
+    /// Leaves out, too, what no transform reads any more and the group has not taken from us yet; should a transform read
+    /// it again before that, reading goes on here.
+    pub fn keep_owned(&mut self, lane: usize, batch: &mut Batch) {
         // Records come in runs of one partition: look it up once per run.
         let mut last = None;
+        let mut unread = Vec::new();
         batch.retain(|message| {
             let place = (message.topic(), message.partition());
             match last {
                 Some((known, owned)) if known == place => owned,
                 _ => {
-                    let topic = Arc::clone(&self.plan.inputs[message.topic() as usize].0);
+                    let topic = Arc::clone(&self.plan.inputs[message.topic() as usize].name);
                     let partition = TopicPartition { topic, partition: message.partition() };
                     let owned = self.assignment.lane(&partition) == Some(lane);
+                    let read = self.plan.inputs[message.topic() as usize].read;
                     if !owned {
                         tracing::warn!(%partition, lane, "records of a partition that is not this lane's are left out");
+                    } else if !read {
+                        unread.push((partition, Position::from(message.offset())));
                     }
-                    last = Some((place, owned));
-                    owned
+                    last = Some((place, owned && read));
+                    owned && read
                 }
             }
         });
+        unread.iter().for_each(|(partition, at)| self.assignment.left_out(partition, *at));
     }
 
     /// Notes what the lane's transaction will commit, and opens it if need be. Positions are noted before anything can
@@ -258,17 +266,33 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         self.seeks.extend(places);
     }
 
-    /// Makes ready for another plan: no new transaction begins, what is open is sealed. `true`: nothing is open or ending,
-    /// the plan can be taken up.
-    pub fn is_ready_to_switch(&mut self) -> bool {
+    /// Makes ready for this plan: no new transaction begins, what is open is sealed. `true`: nothing is open or ending, it
+    /// can be taken up.
+    pub fn is_ready_to_switch(&mut self, plan: &Plan) -> bool {
         self.switching = true;
         self.seal_all();
-        self.all_settled()
+        // A producer that is being replaced would not know the new plan's topics.
+        let idle = |lane: &Lane<K>| matches!(lane.phase, Phase::Idle);
+        self.all_settled() && (plan.outputs == self.plan.outputs || self.lanes.iter().all(idle))
     }
 
     /// Goes by this plan from now on.
     pub fn switch(&mut self, plan: Arc<Plan>) {
         debug_assert!(self.all_settled(), "I7");
+        if plan.outputs != self.plan.outputs {
+            for lane in &mut self.lanes {
+                lane.sink.adopt(&plan);
+                lane.phase = Phase::Renewing { since: Instant::now() };
+            }
+        }
+        let is_back = |topic: &Arc<str>| {
+            let read = |plan: &Plan| plan.inputs.iter().any(|input| input.name == *topic && input.read);
+            read(&plan) && !read(&self.plan)
+        };
+        // Only what is still ours of a topic that nobody read for a while: its records were left out.
+        let back: Vec<TopicPartition> =
+            self.assignment.places().map(|(partition, _)| partition).filter(|p| is_back(&p.topic)).cloned().collect();
+        self.read_on(&back);
         self.plan = plan;
         self.switching = false;
     }

@@ -13,7 +13,8 @@
 //! 9. [`pace`]: when a transaction is due and how many records fit a batch.
 //! 10. [`isolation`]: finding the record that makes its transactions fail.
 //! 11. [`breaker`], [`holds`]: who may take how much of the others' time and patience, and who is paused.
-//! 12. [`wanted`]: the plan that workers take up at their next transaction boundary.
+//! 12. [`wanted`]: the plan that workers take up at their next transaction boundary. [`trial`], [`samples`]: how the next
+//!     generation of a transform is tried before.
 //! 13. [`sink`]: a lane as its worker sees it, and how a call that never returns is left behind.
 //! 14. [`committer`]: the thread that ends transactions, and mends a lane when one fails.
 //! 15. [`kafka`]: the ports over `pelton-kafka`, and the librdkafka properties that the loop relies on.
@@ -36,7 +37,9 @@ pub mod plan;
 pub mod ports;
 pub mod process;
 pub mod recent;
+pub mod samples;
 pub mod sink;
+pub mod trial;
 pub mod wanted;
 pub mod worker;
 

@@ -1,13 +1,14 @@
 //! What becomes of one outcome: outputs into the open transaction, a dead letter beside them, nothing, or the end of the
 //! worker. All outputs of a record are checked before the first is produced: half a record must never be written (I1).
 
-use super::breaker::{Breakers, Then, Verdict};
+use super::breaker::{Then, Verdict};
 use super::counters::Counters;
 use super::dead_letter;
 use super::isolation::Refusal;
 use super::plan::{OnError, Plan, TransformPlan};
 use super::ports::{Refused, Sink};
-use super::process::Interrupted;
+use super::process::{Interrupted, coordinates};
+use super::trial::Trial;
 use super::worker::WorkerError;
 use pelton_kafka::{Blame, Fate, Header, Message, Output, Partitioning, ProduceError, TxnError};
 use pelton_sandbox::{OutputRecord, Outputs, Settled};
@@ -23,9 +24,10 @@ pub struct Delivery<'a, K> {
     pub sink: &'a mut K,
     pub counters: &'a Counters,
     pub throttle: &'a mut Throttle,
-    pub breakers: &'a Breakers,
     /// The transform's index in the plan.
     pub index: usize,
+    /// Set where the outcomes are those of a canary.
+    pub trial: Option<&'a Trial>,
 }
 
 /// Lets one line of each kind through every ten seconds.
@@ -167,21 +169,30 @@ impl<K: Sink> Delivery<'_, K> {
             tracing::warn!(%transform, at, code, reason, more, "record rejected");
         }
         let transform = || Arc::clone(&self.transform.name);
+        if let (Some(trial), OnError::Stop) = (self.trial, self.transform.on_error) {
+            // What would end the process ends the trial, and the running generation gets the record.
+            trial.give_up(format!("{code} at {at}"));
+            return Err(given_up("the canary failed and the policy is to stop"));
+        }
         match self.transform.on_error {
             OnError::DeadLetter(topic) => self.dead_letter(message, topic, (code, reason, backtrace))?,
             OnError::Skip => self.counters.skipped.add(1),
             OnError::Stop => return Err(Interrupted::Stop(WorkerError::Policy { transform: transform(), at, code })),
         }
-        match self.breakers.failed(self.index, Instant::now()) {
+        if self.trial.is_some() {
+            // It has a budget of its own.
+            return Ok(());
+        }
+        match self.plan.allowances[self.index].breaker.failed(Instant::now()) {
             Verdict::GoOn => Ok(()),
             Verdict::Tripped(Then::Stop) => {
                 Err(Interrupted::Stop(WorkerError::Budget { transform: transform(), at, code }))
             }
             Verdict::Tripped(Then::Pause) => {
-                let advice = "mend the transform or what it reads, then restart; or raise `on_error.budget`";
+                let advice = "mend the transform or what it reads and reload or restart; or raise `on_error.budget`";
                 tracing::error!(
                     transform = %self.transform.name, at, code = "transform.paused", last = code, advice,
-                    "the transform has used up its budget of failures: its input topics are paused until the process is started again"
+                    "the transform has used up its budget of failures: its input topics are paused until it is replaced by a reload, or the process is started again"
                 );
                 Ok(())
             }
@@ -199,9 +210,9 @@ impl<K: Sink> Delivery<'_, K> {
             reason,
             backtrace,
             group: &self.plan.application,
-            topic: &self.plan.inputs[message.topic() as usize].0,
+            topic: &self.plan.inputs[message.topic() as usize].name,
             transform: &self.transform.name,
-            digest: &self.transform.digest,
+            digest: self.trial.map_or(&self.transform.digest, |trial| &trial.digest),
             at_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64),
         };
         // With the reason; without it where that is too large; never without the record.
@@ -229,8 +240,7 @@ impl<K: Sink> Delivery<'_, K> {
     }
 
     fn coordinates(&self, message: &Message<'_>) -> String {
-        let topic = &self.plan.inputs[message.topic() as usize].0;
-        format!("{topic}/{}@{}", message.partition(), message.offset())
+        coordinates(self.plan, message)
     }
 
     fn loggable<'r>(&self, reason: &'r str) -> &'r str {
@@ -246,6 +256,11 @@ impl<K> std::fmt::Debug for Delivery<'_, K> {
 
 fn headers<'o>(output: &OutputRecord<'o>) -> Vec<Header<'o>> {
     output.headers().map(|h| Header { key: h.key, value: h.value }).collect()
+}
+
+/// The canary cannot go on: the transaction is done again, and again, until the plan comes that is without it.
+pub(super) fn given_up(text: &'static str) -> Interrupted {
+    Interrupted::Abort(TxnError::own(Fate::Abort, Blame::Module, "process", "CANARY", text))
 }
 
 /// A record that was checked and is refused all the same leaves the transaction in doubt: it is given up.

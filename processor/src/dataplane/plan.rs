@@ -1,36 +1,55 @@
-//! What is fixed before the first record is read: the application's topics, its transforms and their policies. Built from
-//! the configuration by [`crate::control`], shared by all workers, never changed.
+//! What the workers go by: the application's topics, its transforms and their policies. Built from the configuration by
+//! [`crate::control`], shared by all workers, never changed: a reload makes another one ([`super::wanted`]).
+//!
+//! Topics keep their index from plan to plan: those of the next plan begin with those of the one before, used or not. So
+//! an index that is on its way never means another topic.
 
+use super::breaker::Allowance;
+use super::samples::Samples;
+use super::trial::Trial;
 use pelton_kafka::Start;
 use pelton_sandbox::Generation;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The application as its workers see it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// Also the group's name.
     pub application: Arc<str>,
-    /// The union of all transforms' input topics; a record's topic is an index into it.
-    pub inputs: Vec<(Arc<str>, Start)>,
+    /// All transforms' input topics; a record's topic is an index into it.
+    pub inputs: Vec<InputTopic>,
     /// Every topic that is written to; an output's topic is an index into it.
     pub outputs: Vec<OutputTopic>,
     pub transforms: Vec<TransformPlan>,
+    /// What each of the transforms may do to the others, in their order.
+    pub allowances: Vec<Allowance>,
     pub delivery: DeliveryPlan,
     /// Reasons and panic texts of guests may be logged.
     pub guest_text: bool,
+}
+
+/// A topic that is read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InputTopic {
+    pub name: Arc<str>,
+    pub start: Start,
+    /// When it was looked up.
+    pub partitions: i32,
+    /// Some transform reads it; else it is here for its index.
+    pub read: bool,
 }
 
 /// A topic that is written to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OutputTopic {
     pub name: Arc<str>,
-    /// As of the start: bounds the partitions that a guest may name.
+    /// When it was looked up: bounds the partitions that a guest may name.
     pub partitions: i32,
 }
 
 /// One transform.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TransformPlan {
     pub name: Arc<str>,
     pub generation: Generation,
@@ -41,6 +60,12 @@ pub struct TransformPlan {
     /// By the transform's own output index: the [`Plan::outputs`] index.
     pub outputs: Vec<u32>,
     pub on_error: OnError,
+    /// Another generation that is tried beside it.
+    pub trial: Option<Arc<Trial>>,
+    /// The generation before, kept for a way back.
+    pub previous: Option<Generation>,
+    /// Recent records, to check the next generation with.
+    pub samples: Arc<Samples>,
 }
 
 impl TransformPlan {
@@ -76,9 +101,38 @@ pub struct DeliveryPlan {
 }
 
 impl Plan {
+    /// Of an application that does nothing, to make tests' plans of.
+    #[cfg(test)]
+    pub fn empty() -> Self {
+        Plan {
+            application: "test".into(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            transforms: Vec::new(),
+            allowances: Vec::new(),
+            delivery: DeliveryPlan {
+                exactly_once: true,
+                commit_interval: Duration::from_millis(100),
+                idle: None,
+                max_records: 100_000,
+                max_bytes: 1 << 30,
+                transaction_timeout: Duration::from_secs(30),
+                renew_in_doubt: true,
+                drain_limit: Duration::from_secs(60),
+            },
+            guest_text: false,
+        }
+    }
+
     /// The longest that one record may take, if all transforms read it.
     pub fn deadline(&self) -> Duration {
         self.transforms.iter().map(|transform| transform.generation.spec().limits.deadline).sum()
+    }
+
+    /// The input topics as a consumer takes them, and the indices of those that are read.
+    pub fn subscription(&self) -> (Vec<(Arc<str>, Start)>, Vec<usize>) {
+        let topics = self.inputs.iter().map(|topic| (Arc::clone(&topic.name), topic.start)).collect();
+        (topics, (0..self.inputs.len()).filter(|index| self.inputs[*index].read).collect())
     }
 
     /// The transforms that read the topic with this index.

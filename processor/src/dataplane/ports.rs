@@ -1,10 +1,12 @@
 //! The three ports between the loop and the world. Production stands on Kafka ([`super::kafka`], [`super::sink`]); the
 //! loop's own tests stand on fakes with a clock that is moved by hand.
 
+use super::plan::Plan;
 use pelton_kafka::{
     Batch, ConsumerError, NotAMember, Output, PartitionProgress, Position, ProduceError, RebalanceHandler,
     TopicPartition, TxnError,
 };
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Where records come from: one group member. All methods are called by the worker's thread.
@@ -19,6 +21,8 @@ pub trait Source {
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), TxnError>;
     /// Fetches them again. A seek must follow.
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), TxnError>;
+    /// Reads the topics of this plan from now on; what that comes to the group tells later, by way of [`Source::poll`].
+    fn subscribe(&mut self, plan: &Plan) -> Result<(), ConsumerError>;
     /// From now on this partition's records wait for `lane`. A seek must follow.
     fn forward(&mut self, partition: &TopicPartition, lane: usize);
     /// Returns when there may be something to do, at the latest after `timeout`.
@@ -55,6 +59,9 @@ pub trait Sink {
     /// whatever the call may still do. Reports as `abort` does, or [`Report::Ready`] where there are no `partitions`.
     /// `false`: as many as may be are left behind already.
     fn abandon(&mut self, partitions: Vec<TopicPartition>, cause: TxnError) -> bool;
+    /// Writes to the topics of this plan from now on, which begin with those of the present one. Not ready until it
+    /// reports [`Report::Ready`].
+    fn adopt(&mut self, plan: &Arc<Plan>);
 }
 
 /// Why a record can never be written.

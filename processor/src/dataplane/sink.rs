@@ -249,4 +249,9 @@ impl Sink for KafkaSink {
         old.link.abandoned.store(true, Ordering::Release);
         true
     }
+
+    fn adopt(&mut self, plan: &Arc<Plan>) {
+        self.parts.plan = Arc::clone(plan);
+        self.send(Job::Adopt(Arc::clone(plan)));
+    }
 }

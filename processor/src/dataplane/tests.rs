@@ -402,6 +402,53 @@ fn a_plan_is_taken_up_between_two_transactions() {
 }
 
 #[test]
+fn a_topic_that_nobody_reads_for_a_while_goes_on_where_it_was() {
+    let mut w = World::new(2, 300);
+    w.event(Event::Assign(vec![0, 1]));
+    w.steps(2);
+    w.want_read(false);
+    w.finish();
+    let seen = (w.visible(0), w.visible(1));
+    assert!(seen.0 < 300, "{seen:?}");
+    w.grow(0, 10);
+    w.steps(20);
+    assert_eq!((w.visible(0), w.visible(1)), seen, "it is not read");
+    w.want_read(true);
+    w.finish();
+    assert_eq!((w.visible(0), w.visible(1)), (310, 300));
+    w.check();
+}
+
+#[test]
+fn a_topic_that_is_read_again_before_the_group_took_it_loses_nothing() {
+    let mut w = World::new(1, 300);
+    w.event(Event::Assign(vec![0]));
+    w.steps(1);
+    w.want_read(false);
+    // Records are fetched and left out meanwhile.
+    w.steps(10);
+    assert!(w.is_up_to_date());
+    assert!(w.visible(0) < 300);
+    w.want_read(true);
+    w.finish();
+    assert_eq!(w.visible(0), 300);
+    w.check();
+}
+
+#[test]
+fn a_new_topic_to_write_to_is_taken_up_by_new_producers() {
+    let mut w = World::new(2, 100);
+    w.event(Event::Assign(vec![0, 1]));
+    w.steps(3);
+    w.doubt_commits(1);
+    w.want_another_output();
+    w.finish();
+    assert!(w.is_up_to_date());
+    assert_eq!((w.visible(0), w.visible(1)), (100, 100));
+    w.check();
+}
+
+#[test]
 fn a_plan_waits_for_a_rollback_too() {
     let mut w = World::new(1, 200);
     w.event(Event::Assign(vec![0]));
@@ -432,6 +479,8 @@ enum Act {
     Refuse(i64),
     Spend(u64),
     Want,
+    Read(bool),
+    Output,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -451,6 +500,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..100_i64).prop_map(Act::Refuse),
         2 => (1..300_u64).prop_map(Act::Spend),
         2 => Just(Act::Want),
+        1 => any::<bool>().prop_map(Act::Read),
+        1 => Just(Act::Output),
     ]
 }
 
@@ -480,11 +531,15 @@ proptest! {
                 Act::Doubt => w.doubt_commits(1),
                 Act::Refuse(offset) => w.refuse(offset, false),
                 Act::Want => w.want_another_plan(),
+                Act::Read(read) => w.want_read(read),
+                Act::Output => w.want_another_output(),
                 Act::Spend(ms) => w.spend(Duration::from_millis(ms)),
             }
             w.check();
         }
         w.fail_produce_at(None);
+        w.want_read(true);
+        w.finish();
         w.event(Event::Assign(vec![0, 1, 2, 3]));
         w.finish();
         w.check();

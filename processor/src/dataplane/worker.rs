@@ -1,6 +1,7 @@
 //! The loop of one worker: poll, fetch, process, produce, seal, wait. Everything that blocks on a broker happens on the
 //! lanes' committer threads; everything that decides happens here, on one thread, in this order.
 
+use super::breaker::TimeSpent;
 use super::holds::{Changes, Holds};
 use super::isolation::Refusal;
 use super::lanes::Lanes;
@@ -171,6 +172,8 @@ pub struct Worker<S, K, P, F> {
     pub plan: Arc<Plan>,
     pub version: u64,
     pub size: BatchSize,
+    /// By its transforms, since the plan was taken up.
+    pub spent: TimeSpent,
     pub holds: Holds,
     pub orders: Arc<Orders>,
     pub drain_limit: Duration,
@@ -181,7 +184,7 @@ where
     S: Source,
     K: Sink<Fence = P::Fence>,
     P: Progress,
-    F: FnMut(&Arc<Plan>, &Batch, Option<&Refusal>, &mut K) -> Result<(), Interrupted>,
+    F: FnMut(&Arc<Plan>, &Batch, Option<&Refusal>, &mut K, &mut TimeSpent) -> Result<(), Interrupted>,
 {
     /// Until told to stop, or until it cannot go on. In both cases the group is left and nothing is half done, within the
     /// drain limit.
@@ -219,7 +222,7 @@ where
         self.source.poll(&mut self.lanes)?;
         self.lanes.take_reports(self.source.now())?;
         self.hold_and_let_go()?;
-        self.take_up_plan();
+        self.take_up_plan()?;
         self.reposition()?;
         self.lanes.publish(self.source.now());
         let mut busy = false;
@@ -243,7 +246,7 @@ where
         let start = self.source.now();
         let refusal = self.lanes.verdict(lane, batch);
         let result = match self.lanes.open(lane, batch, start) {
-            Ok(sink) => (self.process)(&self.plan, batch, refusal.as_ref(), sink),
+            Ok(sink) => (self.process)(&self.plan, batch, refusal.as_ref(), sink, &mut self.spent),
             Err(error) => Err(Interrupted::Abort(error)),
         };
         self.size.observe(batch.len(), self.source.now().saturating_duration_since(start));
@@ -263,7 +266,7 @@ where
         if self.holds.is_idle() || !self.holds.is_due(now) {
             return Ok(());
         }
-        let Changes { pause, resume } = self.holds.changes(&self.lanes.owned(), now);
+        let Changes { pause, resume } = self.holds.changes(&self.lanes.owned(), &self.spent, now);
         if !pause.is_empty() {
             self.source.pause(&pause).map_err(WorkerError::Seek)?;
         }
@@ -275,13 +278,22 @@ where
     }
 
     /// Takes up the wanted plan, once nothing is open any more that was begun by the present one.
-    fn take_up_plan(&mut self) {
-        if self.wanted.version() == self.version || !self.lanes.is_ready_to_switch() {
-            return;
+    fn take_up_plan(&mut self) -> Result<(), WorkerError> {
+        if self.wanted.version() == self.version {
+            return Ok(());
         }
         let (version, plan) = self.wanted.get();
+        if !self.lanes.is_ready_to_switch(&plan) {
+            return Ok(());
+        }
         self.lanes.switch(Arc::clone(&plan));
+        if plan.inputs != self.plan.inputs {
+            self.source.subscribe(&plan)?;
+        }
+        self.holds.adopt(&plan.allowances);
+        self.spent = TimeSpent::new(plan.transforms.len());
         (self.version, self.plan) = (version, plan);
+        Ok(())
     }
 
     /// Carries out what rollbacks and rebalances want of the reading positions.

@@ -455,7 +455,7 @@ fn failed(error: TxnError) -> ToolError {
         Blame::Identity => ToolError::Fenced(error),
         _ if error.fate == Fate::Stop || error.name.ends_with("_AUTHORIZATION_FAILED") => ToolError::WriteDenied(error),
         Blame::Record => ToolError::RecordRefused(error),
-        Blame::Brokers | Blame::Membership | Blame::Other => ToolError::Failed(error),
+        Blame::Brokers | Blame::Membership | Blame::Module | Blame::Other => ToolError::Failed(error),
     }
 }
 

@@ -28,7 +28,7 @@ struct Tester {
 
 impl Transform for Tester {
     fn configure(_: &Settings, topics: &Topics) -> Result<Self, String> {
-        let [left, right, narrow] = topics.outputs() else { return Err("three output topics are needed".into()) };
+        let [left, right, narrow, ..] = topics.outputs() else { return Err("three output topics are needed".into()) };
         let mut state = 1u32;
         let big = (0..BIG).map(|_| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

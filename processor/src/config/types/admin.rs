@@ -14,6 +14,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Secret;
+
 /// Worker threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Workers {
@@ -47,6 +49,17 @@ pub struct Listen {
     /// network to protect it.
     #[schemars(with = "String", extend("format" = "pelton-address"))]
     pub listen: SocketAddr,
+
+    /// Who shows this token may also give orders over the network (reload, rollback): `{ env: X }` or `{ file: path }`.
+    /// Without one nobody may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+
+    /// A Unix socket that answers too, and takes orders without a token: for whoever may write to it, which is this user
+    /// alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "pelton-path"))]
+    pub socket: Option<PathBuf>,
 }
 
 /// What logs may say.
@@ -102,7 +115,7 @@ fn writable(path: &std::path::Path) -> bool {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9640)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9640)), token: None, socket: None }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, EnvironmentName, GuestPath, Millis, RevealError, Secret, Sha256, Topic};
+use super::{Bytes, EnvironmentName, GuestPath, Millis, Percent, RevealError, Secret, Sha256, Topic};
 
 /// A named step: input topics, a module, output topics.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -47,6 +47,11 @@ pub struct Transform {
     /// What becomes of a record that the module rejects or fails on.
     #[serde(default)]
     pub on_error: OnError,
+
+    /// How a changed module, setting, limit or grant takes over in a running process: at once, or after a trial beside the
+    /// version that runs.
+    #[serde(default)]
+    pub rollout: Rollout,
 }
 
 /// What a transform reads.
@@ -212,12 +217,89 @@ pub struct Budget {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OverBudget {
-    /// Pause its input topics until the process is started again; `/readyz` says so. Other transforms that read them
-    /// are paused with it.
+    /// Pause its input topics until a reload replaces it, or the process is started again; `/readyz` says so. Other
+    /// transforms that read them are paused with it.
     #[default]
     Pause,
     /// End the process.
     Stop,
+}
+
+/// How a new version takes over: at once where neither `shadow` nor `canary` is given. A trial ends by itself: the new
+/// version takes over when it has lasted, or is rolled back when it does worse than `budget` allows. Input and output
+/// topics cannot change by a trial.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rollout {
+    /// The new version processes every record too, after the running one, and its outcomes are compared and thrown away.
+    /// It costs the worker's time twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
+
+    /// The new version processes some partitions for good, the running one the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+
+    /// How much worse than the running version the new one may be during a trial.
+    pub budget: TrialBudget,
+}
+
+/// A trial of which nothing is written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Shadow {
+    /// How long.
+    #[serde(rename = "for")]
+    #[schemars(extend("x-minimum" = "1s", "x-maximum" = "168h"))]
+    pub lasting: Millis,
+
+    /// When two outputs are the same.
+    #[serde(default)]
+    pub compare: Compare,
+}
+
+/// When two outputs are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Compare {
+    /// Byte for byte.
+    #[default]
+    Bytes,
+    /// Values that are JSON: whatever the order of their keys and the space between.
+    Json,
+}
+
+/// A trial on some partitions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Canary {
+    /// Which share of each input topic's partitions; one at least. They are the same in all processes.
+    #[schemars(extend("x-minimum" = "0.01%", "x-maximum" = "100%"))]
+    pub partitions: Percent,
+
+    /// How long.
+    #[serde(rename = "for")]
+    #[schemars(extend("x-minimum" = "1s", "x-maximum" = "168h"))]
+    pub lasting: Millis,
+}
+
+/// How much worse than the running version a new one may be during a trial. Judged once it has had 100 records.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrialBudget {
+    /// Share of records rejected or failed, beyond the running version's share. Fewer than three never count.
+    #[schemars(extend("x-minimum" = "0%", "x-maximum" = "100%"))]
+    pub failures: Percent,
+
+    /// 99th percentile of the time for a record, relative to the running version's. Judged after 1,000 records; a twentieth of
+    /// `limits.deadline` is never too much. 0% does not look at it.
+    #[schemars(extend("x-minimum" = "0%", "x-maximum" = "10000%"))]
+    pub p99: Percent,
+
+    /// Mean fuel of a record, relative to the running version's. Judged after 1,000 records; a ten-thousandth of
+    /// `limits.fuel` is never too much. 0% does not look at it.
+    #[schemars(extend("x-minimum" = "0%", "x-maximum" = "10000%"))]
+    pub fuel: Percent,
 }
 
 /// What becomes of a record that the module rejects or fails on.
@@ -261,6 +343,12 @@ impl Output {
     /// All topics the module may write to, the one for unnamed outputs first.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
         std::iter::once(&self.topic).chain(&self.also)
+    }
+}
+
+impl Default for TrialBudget {
+    fn default() -> Self {
+        Self { failures: Percent::of_hundredths(50), p99: Percent::whole(300), fuel: Percent::whole(300) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Durations and sizes as they are written: a number and a unit, `5ms`, `16MiB`.
+//! Durations, sizes and shares as they are written: a number and a unit, `5ms`, `16MiB`, `10%`.
 //!
 //! Promises that text and value go both ways (`parse(x.to_string()) == x`). Refuses bare numbers: `timeout: 30` has
 //! been read as seconds by one and as milliseconds by another once too often.
@@ -21,6 +21,12 @@ pub struct Millis(u64);
 #[serde(try_from = "String", into = "String")]
 #[schemars(inline, extend("format" = "pelton-size", "pattern" = r"^\d+(\.\d+)?([KMGkmg][iI]?)?[bB]$"))]
 pub struct Bytes(u64);
+
+/// A share, in hundredths of a percent, written with its sign: `10%`, `0.5%`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(inline, extend("format" = "pelton-percent", "pattern" = r"^\d+(\.\d+)?%$"))]
+pub struct Percent(u32);
 
 const DURATIONS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 const SIZES: [(&str, u64); 7] = [
@@ -66,6 +72,62 @@ impl Bytes {
 
     pub const fn get(self) -> u64 {
         self.0
+    }
+}
+
+impl Percent {
+    pub const fn whole(percent: u32) -> Self {
+        Self(percent * 100)
+    }
+
+    pub const fn of_hundredths(hundredths: u32) -> Self {
+        Self(hundredths)
+    }
+
+    /// 0.25 of 25%.
+    pub fn fraction(self) -> f64 {
+        f64::from(self.0) / 10_000.0
+    }
+
+    /// In hundredths of a percent.
+    pub const fn hundredths(self) -> u32 {
+        self.0
+    }
+}
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(number) = text.strip_suffix('%') else {
+            return Err(format!("a share needs its sign: `{text}%`"));
+        };
+        let hundredths = scaled(number, 100).and_then(|n| u32::try_from(n).ok());
+        hundredths.map(Self).ok_or_else(|| "not a share in hundredths of a percent, such as `0.5%`".to_owned())
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.0 / 100, self.0 % 100);
+        match rest {
+            0 => write!(f, "{whole}%"),
+            rest => write!(f, "{}%", format!("{whole}.{rest:02}").trim_end_matches('0')),
+        }
+    }
+}
+
+impl TryFrom<String> for Percent {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Percent> for String {
+    fn from(value: Percent) -> Self {
+        value.to_string()
     }
 }
 

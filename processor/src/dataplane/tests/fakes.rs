@@ -1,13 +1,13 @@
 //! A cluster in a `RefCell`: partitions of numbered records, committed positions, transactions per lane. It knows what
 //! Kafka would refuse (stale members) and asserts what must never be asked of it (a position that moves back).
 
-use crate::dataplane::breaker::{Allowance, Breakers, Budget, Then, TimeSpent};
+use crate::dataplane::breaker::{Allowance, Breaker, Budget, Then, TimeSpent};
 use crate::dataplane::counters::{Counters, Totals};
 use crate::dataplane::holds::Holds;
 use crate::dataplane::isolation::Refusal;
 use crate::dataplane::lanes::Lanes;
 use crate::dataplane::pace::BatchSize;
-use crate::dataplane::plan::{DeliveryPlan, Plan};
+use crate::dataplane::plan::{InputTopic, OutputTopic, Plan};
 use crate::dataplane::ports::{Progress, Refused, Report, Sink, Source};
 use crate::dataplane::process::Interrupted;
 use crate::dataplane::wanted::Wanted;
@@ -40,6 +40,8 @@ struct Cluster {
     /// Visible outputs: per partition, input offsets in order.
     visible: BTreeMap<i32, Vec<i64>>,
     events: VecDeque<Event>,
+    /// Events to come.
+    late: VecDeque<(Instant, Event)>,
     /// Owned partitions: lane and next offset to fetch.
     owned: BTreeMap<i32, (usize, i64)>,
     generation: u64,
@@ -68,14 +70,12 @@ struct Cluster {
 }
 
 type Shared = Rc<RefCell<Cluster>>;
-type Process = fn(&Arc<Plan>, &Batch, Option<&Refusal>, &mut FakeSink) -> Result<(), Interrupted>;
+type Process = fn(&Arc<Plan>, &Batch, Option<&Refusal>, &mut FakeSink, &mut TimeSpent) -> Result<(), Interrupted>;
 
 pub(super) struct World {
     cluster: Shared,
     worker: Worker<FakeSource, FakeSink, FakeProgress, Process>,
     counters: Arc<Counters>,
-    breakers: Arc<Breakers>,
-    spent: Arc<TimeSpent>,
     wanted: Arc<Wanted>,
     batch: Batch,
 }
@@ -88,6 +88,7 @@ impl World {
             committed: BTreeMap::new(),
             visible: BTreeMap::new(),
             events: VecDeque::new(),
+            late: VecDeque::new(),
             owned: BTreeMap::new(),
             generation: 1,
             out_of_group: false,
@@ -105,22 +106,17 @@ impl World {
             read: BTreeSet::new(),
             sizes: Vec::new(),
         }));
+        let budget = Budget { failures: 1, within: Duration::from_secs(1), then: Then::Pause };
+        let allowance = Allowance {
+            name: "test".into(),
+            topics: vec![TOPIC.into()],
+            breaker: Arc::new(Breaker::new(Some(budget))),
+            share: 500,
+        };
         let plan = Arc::new(Plan {
-            application: "test".into(),
-            inputs: vec![(TOPIC.into(), Start::Earliest)],
-            outputs: Vec::new(),
-            transforms: Vec::new(),
-            delivery: DeliveryPlan {
-                exactly_once: true,
-                commit_interval: Duration::from_millis(100),
-                idle: None,
-                max_records: 100_000,
-                max_bytes: 1 << 30,
-                transaction_timeout: Duration::from_secs(30),
-                renew_in_doubt: true,
-                drain_limit: Duration::from_secs(60),
-            },
-            guest_text: false,
+            inputs: vec![InputTopic { name: TOPIC.into(), start: Start::Earliest, partitions, read: true }],
+            allowances: vec![allowance],
+            ..Plan::empty()
         });
         let sinks = (0..LANES)
             .map(|lane| FakeSink {
@@ -133,7 +129,7 @@ impl World {
                 abandoned: 0,
             })
             .collect();
-        let process: Process = |plan, batch, refusal, sink| {
+        let process: Process = |plan, batch, refusal, sink, _| {
             // I7: a transaction goes by one plan.
             let by = sink.by.get_or_insert_with(|| Arc::clone(plan));
             assert!(Arc::ptr_eq(by, plan), "two plans in a transaction");
@@ -155,14 +151,6 @@ impl World {
             Ok(())
         };
         let counters = Arc::new(Counters::default());
-        let budget = Budget { failures: 1, within: Duration::from_secs(1), then: Then::Pause };
-        let breakers = Arc::new(Breakers::new(vec![Allowance {
-            name: "test".into(),
-            topics: vec![TOPIC.into()],
-            budget: Some(budget),
-            share: 500,
-        }]));
-        let spent = Arc::new(TimeSpent::new(1));
         let wanted = Arc::new(Wanted::new(Arc::clone(&plan)));
         // As it is after a while: of full size.
         let mut size = BatchSize::new(&plan.delivery, Duration::from_millis(5));
@@ -175,11 +163,12 @@ impl World {
             plan: Arc::clone(&plan),
             version: 0,
             size,
-            holds: Holds::new(Arc::clone(&breakers), Arc::clone(&spent)),
+            spent: TimeSpent::new(1),
+            holds: Holds::new(&plan.allowances),
             orders: Arc::new(Orders::default()),
             drain_limit: Duration::from_secs(60),
         };
-        World { cluster, worker, counters, breakers, spent, wanted, batch: Batch::new() }
+        World { cluster, worker, counters, wanted, batch: Batch::new() }
     }
 
     pub(super) fn step(&mut self) -> Result<(), WorkerError> {
@@ -258,15 +247,24 @@ impl World {
 
     /// Another plan is wanted from now on.
     pub(super) fn want_another_plan(&mut self) {
+        self.want(|_, _| ());
+    }
+
+    /// The topic is read, or not, from now on.
+    pub(super) fn want_read(&mut self, read: bool) {
+        self.want(|inputs, _| inputs[0].read = read);
+    }
+
+    /// There is one more topic to write to.
+    pub(super) fn want_another_output(&mut self) {
+        self.want(|_, outputs| outputs.push(OutputTopic { name: "out".into(), partitions: 1 }));
+    }
+
+    fn want(&mut self, change: impl FnOnce(&mut Vec<InputTopic>, &mut Vec<OutputTopic>)) {
         let (_, plan) = self.wanted.get();
-        self.wanted.set(Arc::new(Plan {
-            application: Arc::clone(&plan.application),
-            inputs: plan.inputs.clone(),
-            outputs: Vec::new(),
-            transforms: Vec::new(),
-            delivery: plan.delivery.clone(),
-            guest_text: false,
-        }));
+        let (mut inputs, mut outputs) = (plan.inputs.clone(), plan.outputs.clone());
+        change(&mut inputs, &mut outputs);
+        self.wanted.set(Arc::new(Plan { inputs, outputs, allowances: plan.allowances.clone(), ..Plan::empty() }));
     }
 
     /// Whether the worker goes by the plan that is wanted.
@@ -276,12 +274,12 @@ impl World {
 
     /// The transform has taken so much of the worker's time.
     pub(super) fn spend(&mut self, time: Duration) {
-        self.spent.add(0, time);
+        self.worker.spent.add(0, time);
     }
 
     /// The transform has used up its budget.
     pub(super) fn trip(&mut self) {
-        self.breakers.failed(0, Instant::now());
+        self.worker.plan.allowances[0].breaker.failed(Instant::now());
     }
 
     pub(super) fn paused(&self) -> usize {
@@ -369,6 +367,12 @@ struct FakeSource {
 
 impl Source for FakeSource {
     fn poll(&mut self, group: &mut dyn RebalanceHandler) -> Result<(), ConsumerError> {
+        {
+            let cluster = &mut *self.cluster.borrow_mut();
+            while let Some((_, event)) = cluster.late.pop_front_if(|(at, _)| *at <= cluster.now) {
+                cluster.events.push_back(event);
+            }
+        }
         while let Some(event) = { self.cluster.borrow_mut().events.pop_front() } {
             match event {
                 Event::Assign(partitions) => {
@@ -441,6 +445,16 @@ impl Source for FakeSource {
                 *next = cluster.logs[&p.partition];
             }
         }
+        Ok(())
+    }
+
+    /// What is not read any more is revoked after a while; what is read again is assigned.
+    fn subscribe(&mut self, plan: &Plan) -> Result<(), ConsumerError> {
+        let cluster = &mut *self.cluster.borrow_mut();
+        let partitions: Vec<i32> = cluster.logs.keys().copied().collect();
+        let event =
+            if plan.inputs[0].read { Event::Assign(partitions) } else { Event::Revoke { partitions, lost: false } };
+        cluster.late.push_back((cluster.now + Duration::from_millis(300), event));
         Ok(())
     }
 
@@ -565,6 +579,11 @@ impl Sink for FakeSink {
             (p, at)
         };
         Some(Report::RolledBack { cause, committed: partitions.into_iter().map(committed).collect() })
+    }
+
+    fn adopt(&mut self, _: &Arc<Plan>) {
+        assert!(self.pending.is_none(), "a plan while a transaction is ending");
+        self.pending = Some(Pending::Init);
     }
 
     fn overdue(&self, _: Instant) -> Option<TxnError> {
