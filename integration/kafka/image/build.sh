@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 target=$1
 recipe=$2
 libs=$target/kafka-4.3.1
-if [ ! -e "$libs/.complete" ]; then
+if [ ! "$libs/.complete" -nt "$here/../pom.xml" ]; then
   mkdir -p "$libs"
   mvn -q -B -f "$here/../pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$libs"
   touch "$libs/.complete"
@@ -31,6 +31,18 @@ done
 printf 'root:x:0:0::/:/bin/sh\n' >"$root/etc/passwd"
 printf 'hosts: files\n' >"$root/etc/nsswitch.conf"
 cp "$here/start.sh" "$root/start.sh"
+# Kafka's command-line tools, where apache/kafka has them.
+mkdir -p "$root/opt/kafka/bin"
+cp "$here/kafka-run-class.sh" "$root/opt/kafka/bin/"
+while read -r script class; do
+  printf '#!/bin/sh\nexec /opt/kafka/bin/kafka-run-class.sh %s "$@"\n' "$class" >"$root/opt/kafka/bin/$script.sh"
+done <<'TOOLS'
+kafka-topics org.apache.kafka.tools.TopicCommand
+kafka-console-producer org.apache.kafka.tools.ConsoleProducer
+kafka-console-consumer org.apache.kafka.tools.consumer.ConsoleConsumer
+kafka-consumer-groups org.apache.kafka.tools.consumer.group.ConsumerGroupCommand
+TOOLS
+chmod 755 "$root"/opt/kafka/bin/*.sh
 cat >"$work/Dockerfile" <<'DOCKERFILE'
 FROM scratch
 COPY root/ /
