@@ -106,6 +106,9 @@ fn what_is_observed_is_what_was_committed() {
     assert_eq!(counters.commit.read().count(), w.counted().committed);
     assert_eq!(w.counted().rolled_back, 1);
     assert_eq!(w.lags(), [(0, 0), (1, 0)]);
+    // What is told is computed anew, and will not be within the next step.
+    w.advance(500 * MS);
+    w.steps(1);
     w.event(Event::Revoke { partitions: vec![0], lost: false });
     w.steps(1);
     assert_eq!(w.lags(), [(1, 0)], "it is another's now");

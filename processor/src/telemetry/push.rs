@@ -291,6 +291,7 @@ mod tests {
         assert_eq!(of("service.instance.id"), ["b"]);
         assert_eq!(of("service.version"), [env!("CARGO_PKG_VERSION")]);
         assert_eq!(of("deployment.environment.name"), ["test"]);
+        assert!(push.headers.iter().all(|(_, value)| value.is_sensitive()));
         assert!(!format!("{push:?}").contains("a b"), "headers are secrets");
     }
 
