@@ -4,10 +4,12 @@
 
 mod boundary;
 mod instruments;
+mod latency;
 mod measure;
 mod neighbours;
 mod raw;
 mod reload;
+mod stream;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -47,6 +49,8 @@ enum Bench {
     },
     /// The same work on the same records, through the sandbox with every guard on and natively, in turns. No Kafka.
     Boundary(boundary::Options),
+    /// From sent to visible at a steady rate, by latency profile, against the bare loop.
+    Latency(latency::Options),
     /// Swaps of a module under load: nothing lost, doubled or mixed; latency and memory before and after.
     Reload(reload::Options),
     /// What counting costs, by the calls that a worker makes for it. No Kafka.
@@ -57,7 +61,14 @@ enum Bench {
     },
     /// The bare loop itself; the benchmark starts it as a process of its own.
     #[command(hide = true)]
-    Raw { bootstrap: String, input: String, output: String, group: String },
+    Raw {
+        bootstrap: String,
+        input: String,
+        output: String,
+        group: String,
+        #[arg(default_value_t = 100)]
+        commit_ms: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -68,8 +79,11 @@ fn main() -> ExitCode {
         }
         Bench::Instruments { record_us } => instruments::run(record_us),
         Bench::Boundary(options) => boundary::run(&options),
+        Bench::Latency(options) => latency::run(&options),
         Bench::Reload(options) => reload::run(&options),
-        Bench::Raw { bootstrap, input, output, group } => raw::run(&bootstrap, &input, &output, &group).map(|()| true),
+        Bench::Raw { bootstrap, input, output, group, commit_ms } => {
+            raw::run(&bootstrap, &input, &output, &group, Duration::from_millis(commit_ms)).map(|()| true)
+        }
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

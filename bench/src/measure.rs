@@ -190,7 +190,7 @@ fn value(bytes: usize, noise: &mut u64) -> Vec<u8> {
 }
 
 /// User and system time of a process so far.
-fn cpu(pid: u32) -> Result<Duration> {
+pub(crate) fn cpu(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the process is gone")?;
     // The name in parentheses may hold anything; the fields after it are fixed.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();

@@ -3,18 +3,15 @@
 //! how long that took. Memory is read at both ends.
 
 use crate::measure::{self, Process};
+use crate::stream::{Stream, visible};
 use anyhow::{Context, Result, bail};
 use pelton_integration::kafka::{self, Reader, Record, Writer};
 use pelton_integration::{guest, process};
 use std::fs;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const RATE: usize = 500;
-const TICK: Duration = Duration::from_millis(20);
 /// Failures after which the bad one is paused.
 const BUDGET: usize = 100;
 const LIMIT: Duration = Duration::from_secs(120);
@@ -105,14 +102,14 @@ fn one(bootstrap: &str, round: usize, phase: Duration) -> Result<Round> {
         .context("cannot start it")?;
     let mut pelton = Process(child);
     let says = |text: &str| fs::read_to_string(format!("{home}/log")).is_ok_and(|log| log.contains(text));
-    let stream = Stream::start(bootstrap, &names[0])?;
+    let stream = Stream::start(bootstrap, &names[0], 2, RATE)?;
     let mut reader = Reader::new(bootstrap, &names[1])?;
     let start = stream.start;
     // Until it flows.
     wait("it flows", || Ok(reader.poll(Duration::from_millis(200))? > 0))?;
     // What came while it started comes through; then it is steady.
-    latencies(&mut reader, start, Duration::from_secs(3))?;
-    let before_ms = latencies(&mut reader, start, phase)?;
+    visible(&mut reader, start, Duration::from_secs(3))?;
+    let before_ms = visible(&mut reader, start, phase)?.ms;
     let rss_before = measure::rss_mib(pelton.0.id())?;
     let bad: Vec<Record> = (0..5_000)
         .map(|i| Record { partition: i % 2, value: Some(format!("spin {i}").into_bytes()), ..Record::default() })
@@ -126,32 +123,13 @@ fn one(bootstrap: &str, round: usize, phase: Duration) -> Result<Round> {
     })?;
     let acted = began.elapsed();
     // What was held up meanwhile comes through; then it is steady again.
-    latencies(&mut reader, start, Duration::from_secs(2))?;
-    let after_ms = latencies(&mut reader, start, phase)?;
+    visible(&mut reader, start, Duration::from_secs(2))?;
+    let after_ms = visible(&mut reader, start, phase)?.ms;
     let rss_after = measure::rss_mib(pelton.0.id())?;
     stream.stop()?;
     pelton.end()?;
     let _ = fs::remove_dir_all(&home);
     Ok(Round { before_ms, after_ms, acted, rss_mib: [rss_before, rss_after] })
-}
-
-/// p50 and p99 of what becomes visible in this time.
-fn latencies(reader: &mut Reader, start: Instant, phase: Duration) -> Result<[f64; 2]> {
-    reader.records.clear();
-    let end = Instant::now() + phase;
-    let mut all = Vec::new();
-    while Instant::now() < end {
-        reader.poll(Duration::from_millis(5))?;
-        let now = start.elapsed().as_secs_f64() * 1e3;
-        for record in reader.records.drain(..) {
-            all.push(now - record.text().parse::<f64>()?);
-        }
-    }
-    if all.len() < 100 {
-        bail!("only {} records came through", all.len());
-    }
-    all.sort_by(f64::total_cmp);
-    Ok([all[all.len() / 2], all[all.len() * 99 / 100]])
 }
 
 fn wait(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
@@ -162,39 +140,4 @@ fn wait(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A steady stream of records whose values are the milliseconds at which they were sent.
-struct Stream {
-    start: Instant,
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<()>>,
-}
-
-impl Stream {
-    fn start(bootstrap: &str, topic: &str) -> Result<Self> {
-        let (writer, topic) = (Writer::new(bootstrap, "none")?, topic.to_owned());
-        let (start, stop) = (Instant::now(), Arc::new(AtomicBool::new(false)));
-        let flag = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let mut due = Instant::now();
-            while !flag.load(Ordering::Relaxed) {
-                let now = format!("{:.3}", start.elapsed().as_secs_f64() * 1e3);
-                let count = (RATE as f64 * TICK.as_secs_f64()) as i32;
-                let records: Vec<Record> = (0..count)
-                    .map(|i| Record { partition: i % 2, value: Some(now.clone().into_bytes()), ..Record::default() })
-                    .collect();
-                writer.write(&topic, &records)?;
-                due += TICK;
-                std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
-            }
-            Ok(())
-        });
-        Ok(Stream { start, stop, thread })
-    }
-
-    fn stop(self) -> Result<()> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow::anyhow!("the stream panicked"))?
-    }
 }

@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-const COMMIT: Duration = Duration::from_millis(100);
 const BATCH: usize = 1000;
 const LANES: usize = 2;
 
@@ -49,13 +48,16 @@ struct Loop {
     consumer: *mut sys::rd_kafka_t,
     input: CString,
     lanes: Vec<Lane>,
+    commit: Duration,
 }
 
-pub(crate) fn run(bootstrap: &str, input: &str, output: &str, group: &str) -> Result<()> {
+/// Transactions last `commit`; short ones do without batching in the producer.
+pub(crate) fn run(bootstrap: &str, input: &str, output: &str, group: &str, commit: Duration) -> Result<()> {
     unsafe {
         libc::signal(libc::SIGTERM, on_signal as *const () as usize);
         libc::signal(libc::SIGINT, on_signal as *const () as usize);
-        let mut this = Box::new(Loop { consumer: null_mut(), input: CString::new(input)?, lanes: Vec::new() });
+        let mut this = Box::new(Loop { consumer: null_mut(), input: CString::new(input)?, lanes: Vec::new(), commit });
+        let linger = if commit < Duration::from_millis(20) { "0" } else { "20" };
         let conf = conf(&[
             ("bootstrap.servers", bootstrap),
             ("group.id", group),
@@ -74,7 +76,7 @@ pub(crate) fn run(bootstrap: &str, input: &str, output: &str, group: &str) -> Re
         this.consumer = create(sys::rd_kafka_type_t::RD_KAFKA_CONSUMER, conf)?;
         sys::rd_kafka_poll_set_consumer(this.consumer);
         for lane in 0..LANES {
-            let lane = Lane::new(bootstrap, output, &format!("{group}-{lane}"), this.consumer)?;
+            let lane = Lane::new(bootstrap, output, &format!("{group}-{lane}"), linger, this.consumer)?;
             this.lanes.push(lane);
         }
         let topics = sys::rd_kafka_topic_partition_list_new(1);
@@ -87,13 +89,19 @@ pub(crate) fn run(bootstrap: &str, input: &str, output: &str, group: &str) -> Re
 }
 
 impl Lane {
-    unsafe fn new(bootstrap: &str, output: &str, id: &str, consumer: *mut sys::rd_kafka_t) -> Result<Self> {
+    unsafe fn new(
+        bootstrap: &str,
+        output: &str,
+        id: &str,
+        linger: &str,
+        consumer: *mut sys::rd_kafka_t,
+    ) -> Result<Self> {
         unsafe {
             let conf = conf(&[
                 ("bootstrap.servers", bootstrap),
                 ("transactional.id", id),
                 ("delivery.report.only.error", "true"),
-                ("linger.ms", "20"),
+                ("linger.ms", linger),
                 ("batch.size", "1000000"),
                 ("batch.num.messages", "10000"),
                 ("queue.buffering.max.messages", "2000000"),
@@ -146,7 +154,7 @@ impl Loop {
                     idle = false;
                     unsafe { self.copy(lane, &messages[..count as usize]) };
                 }
-                if self.lanes[lane].open.is_some_and(|since| since.elapsed() >= COMMIT) {
+                if self.lanes[lane].open.is_some_and(|since| since.elapsed() >= self.commit) {
                     unsafe { self.submit(lane) };
                 }
             }

@@ -3,19 +3,16 @@
 //! to visible, and to memory after many.
 
 use crate::measure::{self, Process};
+use crate::stream::{self, Stream};
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use pelton_integration::kafka::{self, Reader, Record, Writer};
+use pelton_integration::kafka::{self, Reader};
 use pelton_integration::{broker, guest, process};
 use std::fs;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const PARTITIONS: i32 = 6;
-const TICK: Duration = Duration::from_millis(10);
 const LIMIT: Duration = Duration::from_secs(120);
 /// The goals: p99 while swapping against before, and memory after all swaps against after ten.
 const P99_MORE_MS: f64 = 50.0;
@@ -125,9 +122,7 @@ impl Judge {
         self.reader.poll(wait)?;
         let now = self.start.elapsed().as_secs_f64() * 1e3;
         for record in std::mem::take(&mut self.reader.records) {
-            let text = record.text();
-            let (sent, number) = text.split_once(' ').context("a foreign record")?;
-            let (sent, number): (f64, u64) = (sent.parse()?, number.parse()?);
+            let (sent, number) = stream::parse(&record)?;
             let mark: usize = record.header("mark").context("no mark")?.parse()?;
             let partition = record.partition as usize;
             let next = &mut self.next[partition];
@@ -173,12 +168,7 @@ impl Judge {
 
     /// p50 and p99 of what was seen since the last time.
     fn percentiles(&mut self) -> Result<[f64; 2]> {
-        let mut all = std::mem::take(&mut self.latencies);
-        if all.len() < 100 {
-            bail!("only {} records came through", all.len());
-        }
-        all.sort_by(f64::total_cmp);
-        Ok([all[all.len() / 2], all[all.len() * 99 / 100]])
+        stream::percentiles(std::mem::take(&mut self.latencies))
     }
 }
 
@@ -201,7 +191,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             std::thread::park_timeout(Duration::from_millis(50));
         }
     }
-    let stream = Stream::start(bootstrap, &input, options.rate)?;
+    let stream = Stream::start(bootstrap, &input, PARTITIONS, options.rate)?;
     let mut judge = Judge {
         reader: Reader::new(bootstrap, &output)?,
         start: stream.start,
@@ -277,51 +267,4 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     );
     let _ = fs::remove_dir_all(&fleet.home);
     Ok(more <= P99_MORE_MS && (options.all < 100 || memory <= MEMORY_MORE))
-}
-
-/// A steady stream: `{milliseconds when sent} {number in its partition}`.
-struct Stream {
-    start: Instant,
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-    thread: JoinHandle<Result<()>>,
-}
-
-impl Stream {
-    fn start(bootstrap: &str, topic: &str, rate: usize) -> Result<Self> {
-        let (writer, topic) = (Writer::new(bootstrap, "none")?, topic.to_owned());
-        let (start, stop, sent) = (Instant::now(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (flag, count) = (Arc::clone(&stop), Arc::clone(&sent));
-        let thread = std::thread::spawn(move || {
-            let (mut due, mut number) = (Instant::now(), 0_u64);
-            let partitions = PARTITIONS as u64;
-            let each = ((rate as f64 * TICK.as_secs_f64()) as u64 / partitions).max(1);
-            while !flag.load(Ordering::Relaxed) {
-                let now = start.elapsed().as_secs_f64() * 1e3;
-                let records: Vec<Record> = (0..each * partitions)
-                    .map(|i| Record {
-                        partition: (i % partitions) as i32,
-                        value: Some(format!("{now:.3} {}", number + i / partitions).into_bytes()),
-                        ..Record::default()
-                    })
-                    .collect();
-                writer.send(&topic, &records)?;
-                number += each;
-                count.fetch_add(records.len() as u64, Ordering::Relaxed);
-                due += TICK;
-                std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
-            }
-            writer.flush()
-        });
-        Ok(Stream { start, stop, sent, thread })
-    }
-
-    /// How many were sent, and in a second.
-    fn stop(self) -> Result<(u64, f64)> {
-        let took = self.start.elapsed().as_secs_f64();
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow::anyhow!("the stream panicked"))??;
-        let sent = self.sent.load(Ordering::Relaxed);
-        Ok((sent, sent as f64 / took))
-    }
 }

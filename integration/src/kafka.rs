@@ -154,11 +154,20 @@ pub struct Writer(BaseProducer);
 
 impl Writer {
     pub fn new(bootstrap: &str, codec: &str) -> Result<Self> {
+        Self::lingering(bootstrap, codec, 5)
+    }
+
+    /// Sends each record at once: for measurements of time.
+    pub fn prompt(bootstrap: &str) -> Result<Self> {
+        Self::lingering(bootstrap, "none", 0)
+    }
+
+    fn lingering(bootstrap: &str, codec: &str, linger_ms: u32) -> Result<Self> {
         let producer = client(bootstrap)
             .set("enable.idempotence", "true")
             .set("compression.codec", codec)
             .set("partitioner", "murmur2_random")
-            .set("linger.ms", "5")
+            .set("linger.ms", linger_ms.to_string())
             .set("queue.buffering.max.messages", "1000000")
             .create()?;
         Ok(Writer(producer))

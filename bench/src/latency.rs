@@ -1,0 +1,158 @@
+//! From sent to visible at a steady rate below saturation, in turns: Pelton's latency profiles, and the bare loop with short and
+//! long commits. With what it costs, and what it costs the broker, for which a short transaction is not cheaper than a long one.
+
+use crate::measure::{self, Process};
+use crate::stream::{Stream, visible};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use pelton_integration::kafka::{self, Reader};
+use pelton_integration::{broker, guest, process};
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const PARTITIONS: i32 = 6;
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Records a second.
+    #[arg(long, default_value_t = 1_000)]
+    rate: usize,
+    /// Turns of each contender.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Contender {
+    Pelton { latency: &'static str, guarantee: &'static str },
+    Raw { commit_ms: u64 },
+}
+
+const CONTENDERS: [(&str, Contender); 5] = [
+    ("Pelton, `latency: low`", Contender::Pelton { latency: "low", guarantee: "exactly_once" }),
+    ("Pelton, `latency: low`, at-least-once", Contender::Pelton { latency: "low", guarantee: "at_least_once" }),
+    ("Pelton, `latency: balanced`", Contender::Pelton { latency: "balanced", guarantee: "exactly_once" }),
+    ("bare loop, 5 ms commits", Contender::Raw { commit_ms: 5 }),
+    ("bare loop, 100 ms commits", Contender::Raw { commit_ms: 100 }),
+];
+
+/// One turn.
+struct Turn {
+    ms: [f64; 2],
+    /// CPU for a record, of the contender and of the broker.
+    cpu_us: f64,
+    broker_us: Option<f64>,
+    /// Of transactions, for a record.
+    markers: f64,
+}
+
+/// Prints one table.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let broker = broker::start()?;
+    let bootstrap = broker.bootstrap.as_str();
+    let broker_pid = child_named("java");
+    let mut turns: Vec<Vec<Turn>> = CONTENDERS.iter().map(|_| Vec::new()).collect();
+    for round in 0..options.rounds {
+        for (index, (name, contender)) in CONTENDERS.iter().enumerate() {
+            let group = format!("latency-{}-{round}-{index}", unique()?);
+            let turn = one(bootstrap, &group, *contender, options, broker_pid).with_context(|| name.to_string())?;
+            eprintln!("round {} {name}: p50 {:.1} ms, p99 {:.1} ms", round + 1, turn.ms[0], turn.ms[1]);
+            turns[index].push(turn);
+        }
+    }
+    let Options { rate, rounds, seconds } = options;
+    println!(
+        "{rate} records/s of 20 B through identity, {PARTITIONS} partitions, one worker; {rounds} rounds of {seconds} s in turns\n"
+    );
+    println!(
+        "| sent to visible | p50 ms | p99 ms min / median / max | CPU us a record | broker's CPU us a record | markers a record |"
+    );
+    println!("|---|---|---|---|---|---|");
+    for ((name, _), turns) in CONTENDERS.iter().zip(&turns) {
+        let p50 = measure::spread(turns.iter().map(|turn| turn.ms[0]));
+        let p99 = measure::spread(turns.iter().map(|turn| turn.ms[1]));
+        let cpu = measure::spread(turns.iter().map(|turn| turn.cpu_us));
+        let markers = measure::spread(turns.iter().map(|turn| turn.markers));
+        let broker = measure::spread(turns.iter().filter_map(|turn| turn.broker_us));
+        let broker = if broker[1].is_nan() { "?".into() } else { format!("{:.0}", broker[1]) };
+        println!(
+            "| {name} | {:.1} | {:.1} / {:.1} / {:.1} | {:.0} | {broker} | {:.2} |",
+            p50[1], p99[0], p99[1], p99[2], cpu[1], markers[1]
+        );
+    }
+    println!("\nload {}", measure::load_average());
+    Ok(true)
+}
+
+fn unique() -> Result<u128> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() % 1_000_000_000)
+}
+
+fn one(bootstrap: &str, group: &str, contender: Contender, options: &Options, broker: Option<u32>) -> Result<Turn> {
+    let (input, output) = (format!("{group}.in"), format!("{group}.out"));
+    kafka::create_topics(bootstrap, &[(&input, PARTITIONS), (&output, PARTITIONS)])?;
+    let home = measure::tempfile_dir()?;
+    let log = fs::File::create(format!("{home}/log"))?;
+    let mut command = match contender {
+        Contender::Raw { commit_ms } => {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["raw", bootstrap, &input, &output, group, &commit_ms.to_string()]);
+            command
+        }
+        Contender::Pelton { latency, guarantee } => {
+            let config = format!(
+                "application: {group}\ninstance: bench\nworkers: 1\nadmin: off\n\
+                 kafka: {{ bootstrap_servers: {bootstrap} }}\n\
+                 delivery: {{ latency: {latency}, guarantee: {guarantee} }}\n\
+                 transforms:\n  identity:\n    module: {}\n    input: {{ topics: [{input}] }}\n    output: {{ topic: {output} }}\n",
+                guest::module("identity").display(),
+            );
+            fs::write(format!("{home}/config.yaml"), config)?;
+            let mut command = Command::new(process::binary());
+            command.args(["run", "-c", &format!("{home}/config.yaml")]);
+            command
+        }
+    };
+    let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().context("cannot start it")?;
+    let mut process = Process(child);
+    let stream = Stream::start(bootstrap, &input, PARTITIONS, options.rate)?;
+    let mut reader = Reader::new(bootstrap, &output)?;
+    let deadline = Instant::now() + LIMIT;
+    while reader.poll(Duration::from_millis(100))? == 0 {
+        if Instant::now() > deadline {
+            bail!("nothing comes out within {LIMIT:?}; see {home}/log");
+        }
+    }
+    // What came while it started comes through; then it is steady.
+    visible(&mut reader, stream.start, Duration::from_secs(3))?;
+    let read = |pid: u32| measure::cpu(pid);
+    let (before, broker_before) = (read(process.0.id())?, broker.map(read).transpose()?);
+    let seen = visible(&mut reader, stream.start, Duration::from_secs(options.seconds))?;
+    let each = |after: Duration, before: Duration| (after - before).as_secs_f64() * 1e6 / seen.records as f64;
+    let cpu_us = each(read(process.0.id())?, before);
+    let broker_us = match (broker, broker_before) {
+        (Some(pid), Some(before)) => Some(each(read(pid)?, before)),
+        _ => None,
+    };
+    stream.stop()?;
+    process.end()?;
+    let _ = fs::remove_dir_all(&home);
+    let markers = seen.markers as f64 / seen.records as f64;
+    Ok(Turn { ms: seen.ms, cpu_us, broker_us, markers })
+}
+
+/// A child of this process that runs such a program: the broker, where it is a JVM of ours.
+fn child_named(name: &str) -> Option<u32> {
+    let parent = std::process::id().to_string();
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let (head, rest) = stat.rsplit_once(')')?;
+        let is_child = rest.split_whitespace().nth(1) == Some(parent.as_str());
+        (is_child && head.ends_with(&format!("({name}"))).then(|| entry.file_name().to_str()?.parse().ok())?
+    })
+}
