@@ -23,10 +23,11 @@ fn everything_printed(setup: &Setup) -> String {
 
 /// A configuration with secrets in all the places there are.
 fn with_secrets() -> String {
-    minimal(&format!("    settings: {{ hmac_key: {SECRET}, token: '{SECRET}' }}\n")).replace(
-        "9092\n",
-        &format!(
-            "9092
+    minimal(&format!("    settings: {{ hmac_key: {SECRET}, token: '{SECRET}' }}\nadmin: {{ token: {SECRET} }}\n"))
+        .replace(
+            "9092\n",
+            &format!(
+                "9092
   properties:
     sasl.username: pelton
     sasl.password: \"{SECRET}\"
@@ -36,8 +37,8 @@ fn with_secrets() -> String {
       -----END-----
   producer: {{ properties: {{ sasl.oauthbearer.client.secret: {SECRET}, linger.ms: 7 }} }}
 "
-        ),
-    )
+            ),
+        )
 }
 
 #[test]
@@ -49,6 +50,15 @@ fn secrets_are_hidden_and_harmless_values_are_not() {
     assert!(shown.contains("sasl.username: pelton") && shown.contains("linger.ms: \"7\""), "{shown}");
     assert!(!everything_printed(&setup).contains(SECRET));
     assert_eq!(loaded.config.kafka.producer_properties().expect("inline")["sasl.password"], SECRET);
+}
+
+#[test]
+fn the_admin_s_token_may_be_elsewhere() {
+    for token in ["{ env: PELTON_TEST_TOKEN }", "{ file: token }"] {
+        let setup = Setup::new().file("a.yaml", &minimal(&format!("admin: {{ token: {token} }}\n")));
+        let loaded = setup.load().unwrap_or_else(|errors| panic!("{errors}"));
+        assert!(loaded.to_yaml(false).contains("token:"), "{token}");
+    }
 }
 
 #[test]

@@ -53,6 +53,7 @@ pub struct Listen {
     /// Who shows this token may also give orders over the network (reload, rollback): `{ env: X }` or `{ file: path }`.
     /// Without one nobody may.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Secret")]
     pub token: Option<Secret>,
 
     /// A Unix socket that answers too, and takes orders without a token: for whoever may write to it, which is this user
