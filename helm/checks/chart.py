@@ -145,9 +145,10 @@ def processor(where: str, pod: dict) -> None:
         problem(where, "the admin server does not listen where the probes ask")
     if environment["PELTON_INSTANCE"]["valueFrom"]["fieldRef"]["fieldPath"] != "metadata.name":
         problem(where, "the instance is not the pod's name")
-    cache = environment["PELTON__CACHE_DIR"]["value"]
-    if not any(cache.startswith(mount["mountPath"] + "/") for mount in container["volumeMounts"]):
-        problem(where, "the cache is not on a volume")
+    for name in ("PELTON__CACHE_DIR", "PELTON__ADMIN__SOCKET"):
+        place = environment[name]["value"]
+        if not any(place.startswith(mount["mountPath"] + "/") for mount in container["volumeMounts"]):
+            problem(where, f"{name} is not on a volume")
     for probe, path in {"startupProbe": "/startupz", "livenessProbe": "/livez", "readinessProbe": "/readyz"}.items():
         if container[probe]["httpGet"] != {"path": path, "port": "admin"}:
             problem(where, f"{probe} does not ask {path}")

@@ -91,6 +91,8 @@ changes reach a running pod. */ -}}
 {{- define "pelton.volumes" -}}
 - name: config
   configMap: { name: {{ include "pelton.configMapName" . }} }
+- name: run
+  emptyDir: { medium: Memory, sizeLimit: 1Mi }
 {{- with include "pelton.modulesVolume" . | trim }}
 - name: modules
   {{- . | nindent 2 }}
@@ -103,6 +105,7 @@ changes reach a running pod. */ -}}
 {{- define "pelton.volumeMounts" -}}
 - { name: config, mountPath: /etc/pelton, readOnly: true }
 - { name: cache, mountPath: /var/cache/pelton }
+- { name: run, mountPath: /run/pelton }
 {{- if include "pelton.modulesVolume" . | trim }}
 - { name: modules, mountPath: {{ .Values.modules.path }}, readOnly: true }
 {{- end }}
@@ -111,12 +114,13 @@ changes reach a running pod. */ -}}
 {{- end }}
 {{- end -}}
 
-{{- /* The environment wins over files: with any configuration the probes find the admin server, and the cache is a directory
-of Pelton's own inside of the volume, which itself belongs to root. */ -}}
+{{- /* The environment wins over files: with any configuration the probes find the admin server, `kubectl exec` its socket, and
+the cache is a directory of Pelton's own inside of the volume, which itself belongs to root. */ -}}
 {{- define "pelton.env" -}}
 - name: PELTON_INSTANCE
   valueFrom: { fieldRef: { fieldPath: metadata.name } }
 - { name: PELTON__ADMIN__LISTEN, value: "0.0.0.0:{{ .Values.admin.port }}" }
+- { name: PELTON__ADMIN__SOCKET, value: /run/pelton/admin }
 - { name: PELTON__CACHE_DIR, value: /var/cache/pelton/compiled }
 {{- with .Values.log.filter }}
 - { name: PELTON_LOG, value: {{ . | quote }} }
