@@ -212,7 +212,13 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     for swap in 1..=options.swaps {
         let began = Instant::now();
         fleet.swap()?;
-        judge.until_marked(fleet.swaps)?;
+        if let Err(error) = judge.until_marked(fleet.swaps) {
+            // What the stream died of says more.
+            if stream.has_ended() {
+                stream.stop()?;
+            }
+            return Err(error);
+        }
         took.push(began.elapsed().as_secs_f64() * 1e3);
         judge.during(Duration::from_millis(options.every_ms).saturating_sub(began.elapsed()))?;
         if swap == 10 {
@@ -222,7 +228,13 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let swapping = judge.percentiles()?;
     for _ in options.swaps..options.all {
         fleet.swap()?;
-        judge.until_marked(fleet.swaps)?;
+        if let Err(error) = judge.until_marked(fleet.swaps) {
+            // What the stream died of says more.
+            if stream.has_ended() {
+                stream.stop()?;
+            }
+            return Err(error);
+        }
     }
     judge.during(Duration::from_secs(2))?;
     let after_all = fleet.rss_mib()?;

@@ -46,6 +46,11 @@ impl Stream {
         Ok(Stream { start, stop, sent, thread })
     }
 
+    /// It has ended by itself: something went wrong.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// How many were sent, and in a second.
     pub(crate) fn stop(self) -> Result<(u64, f64)> {
         let took = self.start.elapsed().as_secs_f64();

@@ -192,8 +192,8 @@ impl Writer {
             message.partition = (record.partition >= 0).then_some(record.partition);
             self.0.send(message).map_err(|(error, _)| error).context("produce")?;
         }
-        // Records take room in the queue until their delivery report is taken.
-        self.0.poll(Duration::ZERO);
+        // Records take room in the queue until their delivery reports are taken, one at a time.
+        records.iter().for_each(|_| self.0.poll(Duration::ZERO));
         Ok(())
     }
 
