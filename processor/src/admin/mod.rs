@@ -275,7 +275,7 @@ mod tests {
 
         let worker = Arc::new(Counters::default());
         let breaker = Arc::new(Breaker::new(Some(Budget { failures: 1, within: Duration::MAX, then: Then::Pause })));
-        let allowance = Allowance { name: "t".into(), topics: Vec::new(), breaker: Arc::clone(&breaker), share: 1000 };
+        let allowance = Allowance { name: "t".into(), topics: Vec::new(), breaker: Arc::clone(&breaker), by_hand: Arc::default(), share: 1000 };
         status.started(running(&worker, Plan { allowances: vec![allowance], ..Plan::empty() }), control());
         assert!(ask(address, "/startupz").await.starts_with("HTTP/1.1 200"), "whatever the brokers do");
         let answer = ask(address, "/readyz").await;
