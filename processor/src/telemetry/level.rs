@@ -61,7 +61,9 @@ mod tests {
             assert!(parse(filter).is_ok(), "{filter}");
         }
         let long = format!("{}=debug", "a".repeat(300));
-        for filter in ["", " ", "loud", "pelton=loud", "pelton", "[span{field=\"x.*\"}]=debug", "info,", "a=b=c", long.as_str()] {
+        for filter in
+            ["", " ", "loud", "pelton=loud", "pelton", "[span{field=\"x.*\"}]=debug", "info,", "a=b=c", long.as_str()]
+        {
             assert!(matches!(parse(filter), Err(Refused::NoFilter(_))), "{filter}");
         }
     }
