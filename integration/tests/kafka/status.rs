@@ -69,12 +69,15 @@ fn page_and_api_tell_of_a_run_with_a_dead_letter() {
     // Another filter for the log, for those who may.
     assert_eq!(post(port, "/api/v1/log?level=debug", None).unwrap().0, 401);
     assert_eq!(post(port, "/api/v1/log?level=loud", Some(TOKEN)).unwrap().0, 400);
-    assert!(!pelton.log().contains(" DEBUG "));
-    assert_eq!(post(port, "/api/v1/log?level=debug", Some(TOKEN)).unwrap().0, 200);
+    assert_eq!(post(port, "/api/v1/log?level=error", Some(TOKEN)).unwrap().0, 200);
     pelton.reconfigure(&config("mark: b, trap: 50"));
     let (code, answer) = post(port, "/api/v1/reload", Some(TOKEN)).unwrap();
     assert_eq!(code, 200, "{answer}");
-    assert!(pelton.log().contains(" DEBUG "), "{}", pelton.log());
+    assert!(!pelton.log().contains("reloaded: workers"), "{}", pelton.log());
+    assert_eq!(post(port, "/api/v1/log?level=pelton=info,warn", Some(TOKEN)).unwrap().0, 200);
+    let (code, answer) = post(port, "/api/v1/reload", Some(TOKEN)).unwrap();
+    assert_eq!((code, answer.contains("unchanged")), (200, true), "{answer}");
+    assert!(pelton.log().contains("nothing has changed"), "{}", pelton.log());
     let now = status(port);
     assert_eq!(
         (&now["transforms"][0]["generation"], &now["transforms"][0]["previous"]["generation"]),
@@ -91,7 +94,7 @@ fn a_pause_by_hand_outlasts_a_reload_and_loses_nothing() {
     let scene = Scene::new("pause", &[("in", 2), ("out", 2), ("beside", 1), ("past", 1)]);
     let home = tempfile::tempdir().unwrap();
     let (socket, port) = (home.path().join("admin"), free_port());
-    let beside = Step { name: "beside", input: "beside", output: "past", ..IDENTITY };
+    let beside = Step { name: "neighbour", input: "beside", output: "past", ..IDENTITY };
     let admin = format!("admin: {{ listen: \"127.0.0.1:{port}\", socket: {} }}", socket.display());
     let config =
         |settings: &str| scene.config("", &[Step { settings, ..MARKER }, beside]).replace("admin: off", &admin);
