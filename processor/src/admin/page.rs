@@ -38,7 +38,7 @@ pub(super) fn html(snapshot: &Snapshot) -> String {
         ("state", if snapshot.ready { "well" } else { "unwell" }.to_owned()),
         ("reasons", snapshot.reasons.iter().map(|reason| format!("<li>{}</li>", escaped(reason))).collect()),
         ("numbers", numbers(snapshot)),
-        ("flow", snapshot.transforms.iter().map(|of| flow(of)).collect()),
+        ("flow", snapshot.transforms.iter().map(flow).collect()),
         ("inputs", inputs(snapshot)),
         ("stages", snapshot.transforms.iter().map(stages).collect()),
         ("trials", snapshot.transforms.iter().map(trial).collect()),
