@@ -212,16 +212,13 @@ def refusals() -> None:
 
 
 def known_metrics() -> tuple[str, dict[str, set[str]]]:
-    """Names and labels out of the documentation, where there is one, else out of the list beside this file."""
-    documented, listed = ROOT / "docs/metrics.md", CHECKS / "metrics.txt"
-    if documented.exists():
-        known = {}
-        for name, about in re.findall(r"^### `(pelton_[a-z0-9_]+)`\n+(.*)$", documented.read_text(), re.MULTILINE):
-            labels = re.search(r"\blabels? ((?:`[a-z_]+`(?:, )?)+)", about)
-            known[name] = set(re.findall(r"[a-z_]+", labels[1])) if labels else set()
-        return str(documented.relative_to(ROOT)), known
-    lines = [line.split() for line in listed.read_text().splitlines() if not line.startswith("#")]
-    return str(listed.relative_to(ROOT)), {name: set(labels) for name, _, *labels in lines}
+    """Names and labels, out of the documentation."""
+    documented = ROOT / "docs/metrics.md"
+    known = {}
+    for name, about in re.findall(r"^### `(pelton_[a-z0-9_]+)`\n+(.*)$", documented.read_text(), re.MULTILINE):
+        labels = re.search(r"\blabels? ((?:`[a-z_]+`(?:, )?)+)", about)
+        known[name] = set(re.findall(r"[a-z_]+", labels[1])) if labels else set()
+    return str(documented.relative_to(ROOT)), known
 
 
 def monitoring() -> None:

@@ -18,9 +18,19 @@ pub fn free_port() -> u16 {
 
 /// Status and body of a GET. `None`: nobody answers.
 pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    talk(port, &format!("GET {path}"), "")
+}
+
+/// The same of an order, with a token.
+pub fn post(port: u16, path: &str, token: Option<&str>) -> Option<(u16, String)> {
+    let token = token.map(|token| format!("authorization: Bearer {token}\r\n"));
+    talk(port, &format!("POST {path}"), &token.unwrap_or_default())
+}
+
+fn talk(port: u16, what: &str, headers: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
+    write!(stream, "{what} HTTP/1.1\r\nhost: localhost\r\n{headers}connection: close\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;

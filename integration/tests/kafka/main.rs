@@ -13,5 +13,6 @@ mod records;
 mod refusals;
 mod reload;
 mod rollout;
+mod status;
 mod support;
 mod tools;

@@ -1,35 +1,24 @@
-//! `/api/v1`: what each transform is at, and orders: reload, roll back, promote. Reading is open to whoever reaches the
-//! port. Orders are taken from the Unix socket, and over the network from whoever shows the token; the token is compared in
-//! constant time and never told.
+//! `/api/v1`, what is read: how everything stands, where each worker is, what each transform is at, the configuration without
+//! its secrets. Reading is open to whoever reaches the port.
 
-use super::{Status, Way};
+use super::snapshot::Snapshot;
+use super::{Status, now_ms};
 use crate::control::generations::Entry;
-use crate::control::reload::Outcome;
-use crate::control::triggers::Order;
+use crate::dataplane::breaker::Paused;
 use crate::dataplane::plan::{Plan, TransformPlan};
 use crate::dataplane::trial::{Kind, Reading, Trial};
-use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
 use pelton_sandbox::Generation;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-pub(super) fn routes(status: &Arc<Status>) -> Router<Arc<Status>> {
-    let orders = Router::new()
-        .route("/api/v1/reload", post(reload))
-        .route("/api/v1/transforms/{name}/rollback", post(roll_back))
-        .route("/api/v1/transforms/{name}/promote", post(promote))
-        .route_layer(from_fn_with_state(Arc::clone(status), authorised));
-    Router::new()
-        .route("/api/v1/transforms", get(transforms))
-        .route("/api/v1/transforms/{name}", get(transform))
-        .merge(orders)
-}
+/// The contract, as machines read it.
+pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
 /// A refusal as clients see it: a stable code, what is the matter, what to do.
 #[derive(Debug, Serialize)]
@@ -39,93 +28,76 @@ struct Problem {
     advice: &'static str,
 }
 
-fn problem(status: StatusCode, code: &'static str, message: impl Into<String>, advice: &'static str) -> Response {
+pub(super) fn problem(
+    status: StatusCode,
+    code: &'static str,
+    message: impl Into<String>,
+    advice: &'static str,
+) -> Response {
     (status, Json(Problem { code, message: message.into(), advice })).into_response()
 }
 
-async fn authorised(
-    State(status): State<Arc<Status>>,
-    Extension(way): Extension<Way>,
-    headers: HeaderMap,
-    request: Request,
-    next: Next,
-) -> Response {
-    if way == Way::Socket {
-        return next.run(request).await;
-    }
-    let Some(token) = &status.token else {
-        let advice = "set `admin.token`, or use the Unix socket of `admin.socket`";
-        return problem(StatusCode::FORBIDDEN, "admin.closed", "orders are not taken over the network", advice);
-    };
-    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    match shown {
-        Some(shown) if same(shown.as_bytes(), token.as_bytes()) => next.run(request).await,
-        _ => {
-            let advice = "send `Authorization: Bearer` with the value of `admin.token`";
-            let mut answer = problem(StatusCode::UNAUTHORIZED, "admin.token", "the token is missing or wrong", advice);
-            answer.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
-            answer
-        }
-    }
-}
-
-/// Takes as long whatever the bytes are.
-fn same(shown: &[u8], token: &[u8]) -> bool {
-    let different = shown.iter().zip(token).fold(0, |different, (a, b)| different | (a ^ b));
-    shown.len() == token.len() && std::hint::black_box(different) == 0
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct ReloadQuery {
-    retry: bool,
-}
-
-async fn reload(State(status): State<Arc<Status>>, Query(query): Query<ReloadQuery>) -> Response {
-    order(&status, Order::Reload { retry: query.retry }).await
-}
-
-async fn roll_back(State(status): State<Arc<Status>>, Path(transform): Path<String>) -> Response {
-    order(&status, Order::RollBack { transform }).await
-}
-
-async fn promote(State(status): State<Arc<Status>>, Path(transform): Path<String>) -> Response {
-    order(&status, Order::Promote { transform }).await
-}
-
-async fn order(status: &Status, order: Order) -> Response {
-    let outcome = match status.control().and_then(|control| control.triggers.as_ref()) {
-        Some(triggers) => triggers.ask(order, "api").await,
-        None => None,
-    };
-    match outcome {
-        None => not_running(),
-        Some(Outcome::Refused { code, message, advice }) => {
-            let status = if code == "transform.unknown" { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT };
-            problem(status, code, message, advice)
-        }
-        Some(outcome) => Json(outcome).into_response(),
-    }
-}
-
-fn not_running() -> Response {
+pub(super) fn not_running() -> Response {
     let advice = "ask again when it runs";
     problem(StatusCode::SERVICE_UNAVAILABLE, "admin.not_running", "the process starts or ends", advice)
 }
 
-async fn transforms(State(status): State<Arc<Status>>) -> Response {
+pub(super) fn unknown(name: &str) -> Response {
+    let advice = "see GET /api/v1/transforms for those there are";
+    problem(StatusCode::NOT_FOUND, "transform.unknown", format!("there is no transform `{name}`"), advice)
+}
+
+pub(super) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+/// Before the start too: it says then that there is nothing yet.
+pub(super) async fn status(State(status): State<Arc<Status>>) -> Json<Snapshot> {
+    Json(Snapshot::of(&status))
+}
+
+pub(super) async fn config(State(status): State<Arc<Status>>) -> Response {
+    let Some(control) = status.control() else { return not_running() };
+    Json(control.config.lock().unwrap_or_else(PoisonError::into_inner).clone()).into_response()
+}
+
+pub(super) async fn partitions(State(status): State<Arc<Status>>) -> Response {
+    let Some(running) = status.running() else { return not_running() };
+    let now_ms = now_ms();
+    let mut all = Vec::new();
+    for (worker, counters) in running.workers.iter().enumerate() {
+        for (partition, place) in counters.lags.places() {
+            all.push(json!({
+                "worker": worker,
+                "topic": &*partition.topic,
+                "partition": partition.partition,
+                "lane": place.lane,
+                "position": place.position.map(|position| position.0),
+                "committed": place.committed.map(|position| position.0),
+                "lag_records": place.lag.map(|lag| lag.records),
+                "lag_seconds": place.lag.and_then(|lag| lag.seconds(now_ms)),
+            }));
+        }
+    }
+    Json(json!({ "partitions": all })).into_response()
+}
+
+pub(super) async fn transforms(State(status): State<Arc<Status>>) -> Response {
     let Some(running) = status.running() else { return not_running() };
     let (_, plan) = running.wanted.get();
     let all: Vec<Value> = (0..plan.transforms.len()).map(|index| summary(&plan, index)).collect();
     Json(json!({ "transforms": all })).into_response()
 }
 
-async fn transform(State(status): State<Arc<Status>>, Path(name): Path<String>) -> Response {
+pub(super) async fn transform(
+    State(status): State<Arc<Status>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Response {
+    let Ok(Path(name)) = name else { return unknown("?") };
     let (Some(running), Some(control)) = (status.running(), status.control()) else { return not_running() };
     let (_, plan) = running.wanted.get();
     let Some(index) = plan.transforms.iter().position(|transform| *transform.name == *name) else {
-        let advice = "see GET /api/v1/transforms for those there are";
-        return problem(StatusCode::NOT_FOUND, "transform.unknown", format!("there is no transform `{name}`"), advice);
+        return unknown(&name);
     };
     let transform = &plan.transforms[index];
     let mut answer = summary(&plan, index);
@@ -145,16 +117,17 @@ fn summary(plan: &Plan, index: usize) -> Value {
         "digest": &**digest,
         "inputs": topics.collect::<Vec<_>>(),
         "outputs": outputs.iter().map(|output| &*plan.outputs[*output as usize].name).collect::<Vec<_>>(),
-        "paused": plan.allowances[index].breaker.has_tripped(),
+        "paused": plan.allowances[index].paused().is_some(),
+        "paused_by": plan.allowances[index].paused().map(Paused::as_str),
         "on_trial": trial.as_ref().map(|trial| trial.generation.number()),
     })
 }
 
-fn brief(generation: &Generation) -> Value {
+pub(super) fn brief(generation: &Generation) -> Value {
     json!({ "generation": generation.number(), "digest": generation.digest().to_string() })
 }
 
-fn trial(trial: &Trial) -> Value {
+pub(super) fn trial(trial: &Trial) -> Value {
     let reading = |reading: Reading| {
         json!({
             "records": reading.records,

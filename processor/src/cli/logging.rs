@@ -6,9 +6,10 @@ use std::io::IsTerminal;
 use tracing_subscriber::filter::FilterExt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use super::{Global, LogFormat, Paint};
+use crate::telemetry::level;
 use crate::telemetry::limit::Limit;
 
 /// Once, before the first event. A second call changes nothing.
@@ -35,6 +36,8 @@ pub(super) fn init(global: &Global) {
         LogFormat::Text => layer.with_ansi(global.paint() == Paint::On && std::io::stderr().is_terminal()).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
+    let (filter, handle) = reload::Layer::new(filter);
+    level::install(handle);
     // It fails only where a subscriber is there already: then that one stands.
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter.and(Limit))).try_init();
 }

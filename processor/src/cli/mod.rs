@@ -14,6 +14,7 @@ mod offsets;
 mod remote;
 pub mod run;
 mod sign;
+mod top;
 mod validate;
 
 use std::ffi::OsString;
@@ -101,6 +102,12 @@ enum Command {
     Rollback(remote::OfTransform),
     /// Let the version that is tried take over now.
     Promote(remote::OfTransform),
+    /// Hold a transform's input topics until it is resumed; a reload does not end that.
+    Pause(remote::OfTransform),
+    /// Let a transform go on that was paused, by hand or because its budget of failures was used up.
+    Resume(remote::OfTransform),
+    /// See how the running process stands.
+    Top(remote::Top),
     /// See which version of each transform the running process has.
     Transforms(remote::Transforms),
     /// What is counted.
@@ -166,6 +173,9 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: &impl Par
         Some(Command::Reload(order)) => remote::reload(&global, &order),
         Some(Command::Rollback(order)) => remote::roll_back(&global, &order),
         Some(Command::Promote(order)) => remote::promote(&global, &order),
+        Some(Command::Pause(order)) => remote::pause(&global, &order),
+        Some(Command::Resume(order)) => remote::resume(&global, &order),
+        Some(Command::Top(top)) => remote::top(&global, &top),
         Some(Command::Transforms(wanted)) => remote::transforms(&global, &wanted),
         Some(Command::Metrics(command)) => metrics_cmd::metrics(&command),
         Some(Command::CompileModule) if pelton_sandbox::work() => Exit::Ok,

@@ -1,4 +1,4 @@
-//! `pelton reload`, `rollback`, `promote`, `transforms`: asks the running process of this configuration by its admin server,
+//! `pelton reload`, `rollback`, `promote`, `pause`, `resume`, `transforms`, `top`: asks the running process of this configuration by its admin server,
 //! on the Unix socket where there is one, else on the port, with the token.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -53,6 +53,17 @@ pub(super) struct Transforms {
     look: Look,
 }
 
+/// How everything stands, once.
+#[derive(Debug, Args)]
+pub(super) struct Top {
+    /// One snapshot, then the end. The status page at the admin server's `/` goes on by itself.
+    #[arg(long, required = true)]
+    once: bool,
+
+    #[command(flatten)]
+    look: Look,
+}
+
 #[derive(Debug, Args)]
 struct Look {
     /// How to print it.
@@ -75,6 +86,27 @@ pub(super) fn promote(global: &Global, order: &OfTransform) -> Exit {
     ask(global, &order.look, &Method::POST, &path, outcome)
 }
 
+pub(super) fn pause(global: &Global, order: &OfTransform) -> Exit {
+    let path = format!("/api/v1/transforms/{}/pause", order.transform);
+    ask(global, &order.look, &Method::POST, &path, held)
+}
+
+pub(super) fn resume(global: &Global, order: &OfTransform) -> Exit {
+    let path = format!("/api/v1/transforms/{}/resume", order.transform);
+    ask(global, &order.look, &Method::POST, &path, held)
+}
+
+pub(super) fn top(global: &Global, top: &Top) -> Exit {
+    ask(global, &top.look, &Method::GET, "/api/v1/status", super::top::text)
+}
+
+fn held(answer: &Value) -> String {
+    match answer["result"].as_str() {
+        Some("applied") => "done: workers go by it within a tenth of a second\n".to_owned(),
+        _ => "it is so already\n".to_owned(),
+    }
+}
+
 pub(super) fn transforms(global: &Global, wanted: &Transforms) -> Exit {
     match &wanted.transform {
         Some(name) => ask(global, &wanted.look, &Method::GET, &format!("/api/v1/transforms/{name}"), one),
@@ -91,7 +123,7 @@ fn outcome(answer: &Value) -> String {
     }
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => harmless(text),

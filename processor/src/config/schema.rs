@@ -27,6 +27,8 @@ pub struct Schema<'s> {
     document: &'s Value,
     here: &'s Value,
     behind: Option<&'s Value>,
+    /// A secret that may be left out is what is behind, and as secret: its `anyOf` of that and of nothing is passed over.
+    optional: bool,
 }
 
 /// What a value may be, by its look.
@@ -48,8 +50,15 @@ impl Schema<'static> {
 
 impl<'s> Schema<'s> {
     fn at(document: &'s Value, here: &'s Value) -> Self {
-        let reference = here.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix('#'));
-        Self { document, here, behind: reference.and_then(|path| document.pointer(path)) }
+        let follow = |at: &Value| {
+            let reference = at.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix('#'));
+            reference.and_then(|path| document.pointer(path))
+        };
+        let is_secret = |of: &Value| of.get("x-secret").is_some();
+        match of_optional(here).filter(|of| is_secret(follow(of).unwrap_or(of))) {
+            Some(of) => Self { document, here, behind: Some(follow(of).unwrap_or(of)), optional: true },
+            None => Self { document, here, behind: follow(here), optional: false },
+        }
     }
 
     fn go(&self, to: &'s Value) -> Self {
@@ -57,7 +66,8 @@ impl<'s> Schema<'s> {
     }
 
     pub fn keyword(&self, name: &str) -> Option<&'s Value> {
-        self.here.get(name).or_else(|| self.behind?.get(name))
+        let here = self.here.get(name).filter(|_| !(self.optional && name == "anyOf"));
+        here.or_else(|| self.behind?.get(name))
     }
 
     pub fn text(&self, keyword: &str) -> Option<&'s str> {
@@ -197,6 +207,15 @@ impl<'s> Schema<'s> {
             }
             _ => "a map".to_owned(),
         }
+    }
+}
+
+/// The one alternative to null.
+fn of_optional(schema: &Value) -> Option<&Value> {
+    let is_null = |to: &&Value| to.get("type").and_then(Value::as_str) == Some("null");
+    match schema.get("anyOf")?.as_array()?.as_slice() {
+        [of, null] | [null, of] if is_null(&null) && !is_null(&of) => Some(of),
+        _ => None,
     }
 }
 

@@ -486,3 +486,18 @@ fn every_key_of_the_schema_can_be_set_from_the_environment() {
     });
     assert!(seen > 40, "{seen}");
 }
+
+#[test]
+fn the_admin_token_may_be_a_reference_and_is_never_shown() {
+    let text = |token: &str| {
+        format!(
+            "application: a\nkafka: {{ bootstrap_servers: \"a:1\" }}\nadmin: {{ token: {token} }}\ntransforms: {{ t: {{ module: m, input: {{ topics: [a] }}, output: {{ topic: b }} }} }}\n"
+        )
+    };
+    let schema = Schema::root().child("admin").unwrap().child("token").unwrap();
+    assert!(schema.is_secret());
+    for token in ["{ env: X }", "{ file: /x }", "hunter2"] {
+        let mut tree = yaml_tree(&text(token));
+        assert!(check::check(&mut tree).is_empty(), "{token}");
+    }
+}

@@ -131,7 +131,8 @@ pub(super) fn plan(config: &Config, topics: Topics, transforms: Vec<TransformPla
     let allowances = config.transforms.iter().zip(&transforms).map(|((name, of), new)| {
         let known = old.and_then(|old| old.transforms.iter().zip(&old.allowances).find(|(t, _)| t.name == new.name));
         let breaker = known.filter(|(old, _)| old.generation.is_same(&new.generation)).map(|(_, kept)| &kept.breaker);
-        allowance(name.as_str(), of, breaker)
+        let by_hand = known.map(|(_, kept)| Arc::clone(&kept.by_hand)).unwrap_or_default();
+        Allowance { by_hand, ..allowance(name.as_str(), of, breaker) }
     });
     Plan {
         application: Arc::from(config.application.as_str()),
@@ -654,6 +655,7 @@ fn allowance(name: &str, transform: &Transform, breaker: Option<&Arc<Breaker>>) 
         name: Arc::from(name),
         topics: transform.input.topics.iter().map(|topic| Arc::from(topic.as_str())).collect(),
         breaker: kept.unwrap_or_else(|| Arc::new(Breaker::new(budget))),
+        by_hand: Arc::default(),
         share: transform.limits.share,
     }
 }

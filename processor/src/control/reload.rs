@@ -38,6 +38,8 @@ pub struct Reloader {
     state: Mutex<State>,
     /// How reloads ended so far.
     pub counts: Arc<ReloadCounts>,
+    /// What the process goes by, without its secrets; for whoever asks.
+    pub shown: Arc<Mutex<Value>>,
     /// Of the present configuration; never held for long.
     files: Mutex<Vec<PathBuf>>,
 }
@@ -78,8 +80,9 @@ impl Reloader {
         generations: Arc<Generations>,
     ) -> Self {
         let files = Mutex::new(files(&sources, &loaded.config));
+        let shown = Arc::new(Mutex::new(loaded.to_json(false)));
         let state = Mutex::new(State { config: loaded.config.clone(), rejected: Rejected::new() });
-        Reloader { sources, engine, cluster, wanted, generations, state, files, counts: Arc::default() }
+        Reloader { sources, engine, cluster, wanted, generations, state, files, shown, counts: Arc::default() }
     }
 
     /// The files whose change asks for a reload: configurations, modules, signatures.
@@ -134,6 +137,7 @@ impl Reloader {
         }
         let plan = plan(&loaded.config, topics, transforms, Some(&old));
         *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files(&self.sources, &loaded.config);
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = loaded.to_json(false);
         state.config = loaded.config;
         Ok((!is_same(&old, &plan)).then_some(plan))
     }

@@ -188,7 +188,11 @@ async fn supervise(
         reloads: Arc::clone(&reloader.counts),
         partition_metrics: prepared.partition_metrics,
     });
-    let control = Control { generations: Arc::clone(&prepared.generations), triggers: Some(triggers.clone()) };
+    let control = Control {
+        generations: Arc::clone(&prepared.generations),
+        triggers: Some(triggers.clone()),
+        config: Arc::clone(&reloader.shown),
+    };
     status.started(Arc::clone(&observed), control);
     let pusher = push(prepared, observed);
     let limited = tokio::spawn(limit::report());

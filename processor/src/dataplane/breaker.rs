@@ -1,6 +1,7 @@
 //! What keeps one transform from ruining the others: a budget of failures for the whole process, and a share of each
 //! worker's time. Who exceeds one is *held*: the partitions of its input topics are paused ([`super::holds`]), for good
-//! (until it is replaced by a reload, or the process is started again) or until its share has grown back. Transforms that read the same topic are held
+//! (until it is replaced by a reload, somebody resumes it, or the process is started again) or until its share has grown
+//! back. An operator can have a transform held too, for as long as he likes; a reload does not end that. Transforms that read the same topic are held
 //! with it, because a record is settled for all of them together.
 
 use super::recent::Recent;
@@ -16,8 +17,48 @@ pub struct Allowance {
     pub topics: Vec<Arc<str>>,
     /// Goes with the transform's generation: a new one begins with a whole budget.
     pub breaker: Arc<Breaker>,
+    /// Somebody wants it held; goes with the transform's name, over all its generations.
+    pub by_hand: Arc<AtomicBool>,
     /// Of each worker's time, in thousandths; 1000 is no limit.
     pub share: u32,
+}
+
+/// Why a transform is held until somebody does something about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Paused {
+    /// Its budget of failures is used up.
+    Budget,
+    Hand,
+}
+
+impl Paused {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Paused::Budget => "budget",
+            Paused::Hand => "hand",
+        }
+    }
+}
+
+impl Allowance {
+    /// A used up budget is told first: it wants mending.
+    pub fn paused(&self) -> Option<Paused> {
+        if self.breaker.has_tripped() {
+            return Some(Paused::Budget);
+        }
+        self.by_hand.load(Ordering::Acquire).then_some(Paused::Hand)
+    }
+
+    /// Holds the transform until [`Allowance::resume`]. `false`: somebody has done so before.
+    pub fn pause(&self) -> bool {
+        !self.by_hand.swap(true, Ordering::AcqRel)
+    }
+
+    /// Lets the transform go on, with a whole budget. `false`: nothing held it.
+    pub fn resume(&self) -> bool {
+        let by_hand = self.by_hand.swap(false, Ordering::AcqRel);
+        self.breaker.reset() || by_hand
+    }
 }
 
 /// So many failures in so long, and what then.
@@ -73,6 +114,12 @@ impl Breaker {
         Verdict::Tripped(budget.then)
     }
 
+    /// Begins anew, with a whole budget. `false`: it had not tripped.
+    pub fn reset(&self) -> bool {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).forget();
+        self.tripped.swap(false, Ordering::AcqRel)
+    }
+
     pub fn has_tripped(&self) -> bool {
         self.tripped.load(Ordering::Acquire)
     }
@@ -115,6 +162,21 @@ mod tests {
         assert_eq!(failed(29), Verdict::Tripped(Then::Pause));
         assert_eq!(failed(29), Verdict::GoOn, "once");
         assert!(breaker.has_tripped());
+    }
+
+    #[test]
+    fn who_is_resumed_has_a_whole_budget() {
+        let breaker = Breaker::new(Some(Budget { failures: 2, within: Duration::MAX, then: Then::Pause }));
+        let by_hand = Arc::default();
+        let of = Allowance { name: "t".into(), topics: Vec::new(), breaker: Arc::new(breaker), by_hand, share: 1000 };
+        let failed = || of.breaker.failed(Instant::now());
+        assert!(!of.resume(), "nothing held it");
+        assert_eq!((failed(), failed()), (Verdict::GoOn, Verdict::Tripped(Then::Pause)));
+        assert!(of.pause() && !of.pause());
+        assert_eq!(of.paused(), Some(Paused::Budget));
+        assert!(of.resume() && !of.resume());
+        assert_eq!(of.paused(), None);
+        assert_eq!((failed(), failed()), (Verdict::GoOn, Verdict::Tripped(Then::Pause)));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use super::histogram::{BATCH, COMMIT, Histogram, LATENCY, PROCESS};
 use super::lag::Lags;
+use super::rejects::Rejects;
 use pelton_sandbox::FaultCode;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +40,7 @@ pub struct Counters {
     /// From records' timestamps to their commit.
     pub latency: Histogram,
     pub lags: Lags,
+    pub rejects: Rejects,
     /// How the worker stands, for readiness.
     pub status: Status,
     /// Calls that were left behind and have not returned since; by the committers too.
@@ -160,6 +162,7 @@ impl Default for Counters {
             commit: Histogram::new(&COMMIT),
             latency: Histogram::new(&LATENCY),
             lags: Lags::default(),
+            rejects: Rejects::default(),
             status: Status::default(),
             left_behind: AtomicU64::new(0),
             transforms: Mutex::default(),

@@ -1,5 +1,6 @@
 //! Which of a worker's partitions are paused, because a transform that reads them has used up its budget of failures
-//! (until a reload replaces it, or the process ends) or its share of the worker's time (until that has grown back). Decides; the worker carries out.
+//! (until a reload replaces it, it is resumed, or the process ends) or its share of the worker's time (until that has grown
+//! back), or because somebody wants it paused. Decides; the worker carries out.
 //!
 //! Two facts of librdkafka's source shape this. A resumed partition goes on where a record was last handed out, which after
 //! a rollback is too far, because a seek does not move that mark: so a partition is paused only once something of it was
@@ -76,7 +77,7 @@ impl Holds {
     /// Nothing can be held, and nothing is: the rule.
     pub fn is_idle(&self) -> bool {
         self.paused.is_empty()
-            && self.allowances.iter().all(|allowance| !allowance.breaker.has_tripped())
+            && self.allowances.iter().all(|allowance| allowance.paused().is_none())
             && self.shares.iter().all(|share| share.thousandths >= 1000)
     }
 
@@ -91,7 +92,7 @@ impl Holds {
         for (transform, share) in self.shares.iter_mut().enumerate() {
             share.look(spent.of(transform), now);
         }
-        let held = |(allowance, share): &(&Allowance, &Share)| allowance.breaker.has_tripped() || share.held;
+        let held = |(allowance, share): &(&Allowance, &Share)| allowance.paused().is_some() || share.held;
         let topics: Vec<&Arc<str>> = self
             .allowances
             .iter()
@@ -154,6 +155,7 @@ mod tests {
                 name: name.into(),
                 topics: vec![topic.into()],
                 breaker: Arc::new(Breaker::new(Some(budget))),
+                by_hand: Arc::default(),
                 share,
             };
             let allowances = vec![of("bad", "a", share), of("good", "b", 1000)];
@@ -199,6 +201,20 @@ mod tests {
         bench.allowances[0].breaker = Arc::new(Breaker::new(None));
         bench.holds.adopt(&bench.allowances);
         assert_eq!(bench.look(&[("a", true)]), (vec![], vec!["a".into()]));
+        assert!(bench.holds.is_idle());
+    }
+
+    #[test]
+    fn a_pause_by_hand_outlasts_a_new_generation_and_ends_when_it_is_resumed() {
+        let mut bench = Bench::new(1000);
+        assert!(bench.allowances[0].pause());
+        assert!(!bench.holds.is_idle());
+        assert_eq!(bench.look(&[("a", true), ("b", true)]), (vec!["a".into()], vec![]));
+        bench.allowances[0].breaker = Arc::new(Breaker::new(None));
+        bench.holds.adopt(&bench.allowances);
+        assert_eq!(bench.look(&[("a", true), ("b", true)]), none(), "still paused");
+        assert!(bench.allowances[0].resume());
+        assert_eq!(bench.look(&[("a", true), ("b", true)]), (vec![], vec!["a".into()]));
         assert!(bench.holds.is_idle());
     }
 

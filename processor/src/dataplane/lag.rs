@@ -3,7 +3,7 @@
 //! worker twice a second, kept where anybody may read it.
 
 use super::assignment::Progress;
-use pelton_kafka::{Standing, TopicPartition};
+use pelton_kafka::{Position, Standing, TopicPartition};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -27,13 +27,25 @@ impl Lag {
     }
 }
 
-/// The lags of the partitions that a worker has.
+/// Where a worker is in one partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    pub lane: usize,
+    /// After the last record that was processed.
+    pub position: Option<Position>,
+    /// What this worker has committed itself.
+    pub committed: Option<Position>,
+    /// None: the partition's end is not known yet.
+    pub lag: Option<Lag>,
+}
+
+/// Where a worker is in the partitions that it has.
 #[derive(Debug, Default)]
-pub struct Lags(Mutex<BTreeMap<TopicPartition, Lag>>);
+pub struct Lags(Mutex<BTreeMap<TopicPartition, Place>>);
 
 impl Lags {
-    pub fn set(&self, lags: BTreeMap<TopicPartition, Lag>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = lags;
+    pub fn set(&self, places: BTreeMap<TopicPartition, Place>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = places;
     }
 
     /// These are another's now.
@@ -42,7 +54,12 @@ impl Lags {
         lags.retain(|partition, _| !partitions.contains(partition));
     }
 
+    /// The lags that are known.
     pub fn read(&self) -> BTreeMap<TopicPartition, Lag> {
+        self.places().into_iter().filter_map(|(partition, place)| Some((partition, place.lag?))).collect()
+    }
+
+    pub fn places(&self) -> BTreeMap<TopicPartition, Place> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -66,7 +83,6 @@ pub fn lag(progress: &Progress, standing: &Standing) -> Option<Lag> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pelton_kafka::Position;
 
     fn standing(next: i64, end: i64, waiting: u64) -> Standing {
         Standing { next: Some(Position(next)), end: Some(Position(end)), waiting }

@@ -13,11 +13,11 @@
 //! renewing has no open work: nobody waits for it. A committer whose call never returns is left behind, and its lane
 //! recovers with another.
 
-use super::assignment::{Assignment, Move};
+use super::assignment::{Assignment, Move, Progress as Reached};
 use super::counters::{Counters, WorkerStatus};
 use super::holds::Owned;
 use super::isolation::Refusal;
-use super::lag::lag;
+use super::lag::{Place, lag};
 use super::lane::{Ending, Lane, Open, Phase};
 use super::pace::{Volume, due_in};
 use super::plan::Plan;
@@ -108,10 +108,12 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         let ready_lanes = self.lanes.iter().filter(ready).count() as u64;
         self.counters.status.set(WorkerStatus { member: self.progress.fence().is_ok(), ready_lanes });
         self.utilization.worked(now);
-        let lag = |(partition, progress): (&TopicPartition, _)| {
-            Some((partition.clone(), lag(&progress, self.standings.get(partition)?)?))
+        let place = |(partition, progress): (&TopicPartition, Reached)| {
+            let lag = self.standings.get(partition).and_then(|standing| lag(&progress, standing));
+            let lane = self.assignment.lane(partition).unwrap_or_default();
+            (partition.clone(), Place { lane, position: progress.next, committed: progress.committed, lag })
         };
-        self.counters.lags.set(self.assignment.progress().filter_map(lag).collect());
+        self.counters.lags.set(self.assignment.progress().map(place).collect());
     }
 
     pub fn count(&self) -> usize {

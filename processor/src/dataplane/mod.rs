@@ -40,6 +40,7 @@ pub mod plan;
 pub mod ports;
 pub mod process;
 pub mod recent;
+pub mod rejects;
 pub mod samples;
 pub mod sink;
 pub mod trial;

@@ -8,6 +8,7 @@ use super::isolation::Refusal;
 use super::plan::{OnError, Plan, TransformPlan};
 use super::ports::{Refused, Sink};
 use super::process::{Interrupted, coordinates};
+use super::rejects::Reject;
 use super::trial::Trial;
 use super::worker::WorkerError;
 use pelton_kafka::{Blame, Fate, Header, Message, Output, Partitioning, ProduceError, TxnError};
@@ -168,6 +169,14 @@ impl<K: Sink> Delivery<'_, K> {
         backtrace: Option<&str>,
     ) -> Result<(), Interrupted> {
         self.counts.refuse(code);
+        self.counters.rejects.note(Reject {
+            at_ms: now_ms(),
+            transform: Arc::clone(&self.transform.name),
+            topic: Arc::clone(&self.plan.inputs[message.topic() as usize].name),
+            partition: message.partition(),
+            offset: message.offset().0,
+            code,
+        });
         let at = self.coordinates(message);
         if let Some(more) = self.throttle.allow(code) {
             let (transform, reason) = (&self.transform.name, self.loggable(reason));
@@ -197,7 +206,7 @@ impl<K: Sink> Delivery<'_, K> {
                 let advice = "mend the transform or what it reads and reload or restart; or raise `on_error.budget`";
                 tracing::error!(
                     transform = %self.transform.name, at, code = "transform.paused", last = code, advice,
-                    "the transform has used up its budget of failures: its input topics are paused until it is replaced by a reload, or the process is started again"
+                    "the transform has used up its budget of failures: its input topics are paused until it is replaced by a reload or resumed, or the process is started again"
                 );
                 Ok(())
             }
@@ -218,7 +227,7 @@ impl<K: Sink> Delivery<'_, K> {
             topic: &self.plan.inputs[message.topic() as usize].name,
             transform: &self.transform.name,
             digest: self.trial.map_or(&self.transform.digest, |trial| &trial.digest),
-            at_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64),
+            at_ms: now_ms(),
         };
         // With the reason; without it where that is too large; never without the record.
         for brief in [false, true] {
@@ -257,6 +266,10 @@ impl<K> std::fmt::Debug for Delivery<'_, K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Delivery({})", self.transform.name)
     }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }
 
 fn headers<'o>(output: &OutputRecord<'o>) -> Vec<Header<'o>> {

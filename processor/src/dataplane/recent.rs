@@ -15,6 +15,11 @@ impl Recent {
         Recent { within, moments: VecDeque::new() }
     }
 
+    /// As if it had never happened.
+    pub fn forget(&mut self) {
+        self.moments.clear();
+    }
+
     /// Notes that it happened `now`; how often it did within the window, this time included.
     pub fn note(&mut self, now: Instant) -> usize {
         while self.moments.front().is_some_and(|at| now.saturating_duration_since(*at) > self.within) {

@@ -70,7 +70,7 @@ impl Running {
         let (_, plan) = self.wanted.get();
         reasons.extend(plan.allowances.iter().filter(|allowance| allowance.breaker.has_tripped()).map(|allowance| {
             let name = &allowance.name;
-            format!("transform {name} has used up its budget of failures: its input topics are paused until it is replaced by a reload, or the process is started again")
+            format!("transform {name} has used up its budget of failures: its input topics are paused until it is replaced by a reload or resumed, or the process is started again")
         }));
         (reasons.is_empty(), reasons)
     }
@@ -246,7 +246,7 @@ fn of_process(running: &Running) -> Vec<Family> {
     let is_paused = plan
         .allowances
         .iter()
-        .map(|of| Point { labels: vec![transform(&of.name)], value: Value::Integer(of.breaker.has_tripped().into()) });
+        .map(|of| Point { labels: vec![transform(&of.name)], value: Value::Integer(of.paused().is_some().into()) });
     let results = |of: &[(&str, u64)]| -> Vec<Point> {
         let point = |(result, count): &(&str, u64)| Point {
             labels: vec![("result", (*result).to_owned())],

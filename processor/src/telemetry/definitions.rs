@@ -118,7 +118,7 @@ definitions! {
         "Time in which the worker could not go on because of the brokers: no room in a producer's queue, or every lane that has partitions busy with a commit."
         "A rate near 1 with a low utilization: the brokers are the bottleneck, or one partition waits for its own commits."
     PAUSED: "pelton_transform_paused" Gauge "1" ["transform"]
-        "1 when the transform has used up its budget of failures and its input topics are paused, else 0."
+        "1 when the transform's input topics are paused: it has used up its budget of failures, or somebody paused it; else 0."
         "1 needs a person: docs/guide/operating.md, `transform.paused`."
     GENERATION: "pelton_generation_info" Gauge "1" ["transform", "generation", "digest"]
         "The generation of each transform that workers go by from their next transactions on, and the first 12 digits of its module's SHA-256; always 1."

@@ -10,6 +10,7 @@
 
 pub mod collect;
 pub mod definitions;
+pub mod level;
 pub mod limit;
 pub mod otlp;
 pub mod prometheus;

@@ -111,6 +111,7 @@ impl World {
             name: "test".into(),
             topics: vec![TOPIC.into()],
             breaker: Arc::new(Breaker::new(Some(budget))),
+            by_hand: Arc::default(),
             share: 500,
         };
         let plan = Arc::new(Plan {

@@ -1,0 +1,84 @@
+//! Takes connections, on the port and on the Unix socket: so many at a time, and none may keep us waiting. A request's head
+//! must come within [`HEAD_MAX`] and be small; bodies are not read at all, no request needs one. Binds when the process starts, so that a place in use is
+//! found then.
+
+use super::{Places, Status, Way, live, routes};
+use axum::serve::Listener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+
+/// For each of port and socket. Who comes later waits.
+const CONNECTIONS_MAX: usize = 128;
+/// For a request and its headers, also for the next one of a connection that is kept.
+const HEAD_MAX: Duration = Duration::from_secs(10);
+/// Of a request's head, in bytes.
+const BUFFER_MAX: usize = 16 << 10;
+
+/// Binds now; serves until the runtime ends.
+///
+/// # Errors
+/// When a place cannot be bound, and which.
+pub async fn serve(places: &Places, status: &Arc<Status>) -> Result<SocketAddr, (String, io::Error)> {
+    let named = |place: &dyn std::fmt::Display| {
+        let place = place.to_string();
+        move |error| (place, error)
+    };
+    let listener = TcpListener::bind(places.listen).await.map_err(named(&places.listen))?;
+    let address = listener.local_addr().map_err(named(&places.listen))?;
+    if let Some(path) = &places.socket {
+        let socket = bind(path).map_err(named(&path.display()))?;
+        tokio::spawn(accept(socket, routes::router(status, Way::Socket)));
+    }
+    tokio::spawn(accept(listener, routes::router(status, Way::Network)));
+    tokio::spawn(live::tick(Arc::clone(status)));
+    Ok(address)
+}
+
+async fn accept(mut listener: impl Listener, router: axum::Router) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        let (stream, _) = listener.accept().await;
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            // Who is gone, or too slow, has nobody to be told.
+            let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_MAX)
+                .max_buf_size(BUFFER_MAX)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+/// A socket of a process that is gone is in the way; one that answers is somebody else's.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    if path.exists() {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there"));
+        }
+        fs::remove_file(path)?;
+    }
+    // Nobody else may open it, not even before its mode is set: it is made where nobody else can look.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let hidden = parent.join(format!(".pelton-{}", std::process::id()));
+    fs::DirBuilder::new().mode(0o700).create(&hidden)?;
+    let made = (|| {
+        let listener = UnixListener::bind(hidden.join("admin"))?;
+        fs::set_permissions(hidden.join("admin"), fs::Permissions::from_mode(0o600))?;
+        fs::rename(hidden.join("admin"), path)?;
+        Ok(listener)
+    })();
+    fs::remove_dir_all(&hidden)?;
+    made
+}
