@@ -55,6 +55,7 @@ try {
   await becomes("reloaded", async () => (await cell(9).innerText()) === "2");
   assert((await page.locator("#outcome").innerText()).includes("Reload: done"));
   await page.waitForTimeout(6000);
+  await page.evaluate(() => scrollTo(0, 0));
   await page.screenshot({ path: screenshot, fullPage: false });
   await page.emulateMedia({ colorScheme: "dark" });
   await page.setViewportSize({ width: 375, height: 800 });
