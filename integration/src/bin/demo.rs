@@ -26,6 +26,9 @@ struct Args {
     /// Orders a second.
     #[arg(long, default_value_t = 200)]
     rate: u64,
+    /// Another configuration of the same application.
+    #[arg(long, default_value = "config/demo.yaml")]
+    config: PathBuf,
 }
 
 const INPUT: &str = "orders";
@@ -51,8 +54,8 @@ fn demo(args: &Args) -> Result<bool> {
     let kafka = Kafka::start()?;
     eprintln!("Kafka: {}", kafka.description);
     let log = pelton_integration::cache().join("demo.log");
-    let mut pelton = start_pelton(&kafka.bootstrap, &log)?;
-    eprintln!("Pelton: `pelton run -c config/demo.yaml`, process {}, log in {}", pelton.id(), log.display());
+    let mut pelton = start_pelton(&kafka.bootstrap, &args.config, &log)?;
+    eprintln!("Pelton: `pelton run -c {}`, process {}, log in {}", args.config.display(), pelton.id(), log.display());
     let mut view = View::new(&kafka.bootstrap)?;
     let feed = Feed::start(&kafka.bootstrap, args.rate, &stop, view.run);
     let end = args.seconds.map(|s| Instant::now() + Duration::from_secs(s));
@@ -128,11 +131,12 @@ fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
 }
 
 /// In a process group of its own: Ctrl-C is ours to handle, Pelton is drained by us.
-fn start_pelton(bootstrap: &str, log: &PathBuf) -> Result<Child> {
+fn start_pelton(bootstrap: &str, config: &PathBuf, log: &PathBuf) -> Result<Child> {
     let out = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     Command::new(process::binary())
         .current_dir(pelton_integration::root())
-        .args(["run", "-c", "config/demo.yaml"])
+        .args(["run", "-c"])
+        .arg(config)
         .env("KAFKA_BOOTSTRAP_SERVERS", bootstrap)
         .stdin(Stdio::null())
         .stdout(out.try_clone()?)

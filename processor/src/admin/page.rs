@@ -118,7 +118,8 @@ fn short(digest: &str) -> &str {
 fn inputs(snapshot: &Snapshot) -> String {
     let one = |input: &super::snapshot::Input| {
         let seconds = input.lag_seconds.map_or_else(|| "?".to_owned(), |seconds| format!("{seconds:.1}"));
-        row(&[input.topic.clone(), input.partitions.to_string(), input.lag_records.to_string(), seconds])
+        let records = input.lag_records.map_or_else(|| "?".to_owned(), |records| records.to_string());
+        row(&[input.topic.clone(), input.partitions.to_string(), records, seconds])
     };
     snapshot.inputs.iter().map(one).collect()
 }

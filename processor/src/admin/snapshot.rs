@@ -55,8 +55,8 @@ pub(super) struct Counts {
 pub(super) struct Input {
     pub topic: String,
     pub partitions: usize,
-    /// Of those partitions whose end is known.
-    pub lag_records: u64,
+    /// Of those partitions whose end is known; `None`: of none.
+    pub lag_records: Option<u64>,
     /// `None`: nobody knows since when.
     pub lag_seconds: Option<f64>,
 }
@@ -149,7 +149,7 @@ fn inputs(plan: &Plan, workers: &[Arc<Counters>], now_ms: i64) -> Vec<Input> {
         let (input, unknown) = by_topic.entry(partition.topic).or_default();
         input.partitions += 1;
         let Some(lag) = place.lag else { continue };
-        input.lag_records += lag.records;
+        input.lag_records = Some(input.lag_records.unwrap_or(0) + lag.records);
         match lag.seconds(now_ms) {
             Some(seconds) => input.lag_seconds = Some(input.lag_seconds.unwrap_or(0.0).max(seconds)),
             None => *unknown = true,

@@ -55,7 +55,7 @@ function show(now) {
     rate(t.rate), t.records, t.failures, t.generation, short(t.digest),
   ]));
   rows("inputs", now.inputs.map((i) => [
-    i.topic, i.partitions, i.lag_records, i.lag_seconds === null ? "?" : rate(i.lag_seconds),
+    i.topic, i.partitions, i.lag_records ?? "?", i.lag_seconds === null ? "?" : rate(i.lag_seconds),
   ]));
   rows("stages", now.transforms.flatMap((t) => t.generations.map((g) => [
     t.name, g.generation, short(g.digest), g.stage, g.cause,
