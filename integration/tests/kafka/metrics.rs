@@ -279,6 +279,8 @@ fn it_is_alive_before_it_has_started_and_started_before_it_is_ready() {
     pelton.kill();
 
     let mut pelton = Pelton::start(&config, "a");
+    // Else either could be the one that finds the port taken.
+    eventually("it listens", LONG, || get(port, "/livez"));
     let mut other = Pelton::start(&config, "b");
     assert_eq!(other.wait(LONG).code(), Some(70), "a port that is taken is found before anything is done");
     assert!(other.log().contains("cannot listen on") && other.log().contains("admin.listen"), "{}", other.log());
