@@ -4,7 +4,8 @@
 //! 2. [`ports`]: the three things that the loop needs of the world: [`Source`](ports::Source), [`Sink`](ports::Sink),
 //!    [`Progress`](ports::Progress).
 //! 3. [`worker`]: the loop: poll, fetch, process, produce, seal, wait.
-//! 4. [`process`]: one batch through its transforms: records in, one outcome each.
+//! 4. [`process`]: one batch through its transforms: records in, one outcome each. What the worker has of one transform is
+//!    in `seat.rs`.
 //! 5. [`outcome`]: what becomes of one outcome: outputs, a dead letter, or the end.
 //! 6. [`dead_letter`]: the headers that a rejected record gets.
 //! 7. [`lanes`]: open transactions, sealing them, taking what came of them, and the duty to finish before a revocation.
@@ -42,6 +43,7 @@ pub mod process;
 pub mod recent;
 pub mod rejects;
 pub mod samples;
+mod seat;
 pub mod sink;
 pub mod trial;
 pub mod utilization;

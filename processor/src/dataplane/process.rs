@@ -2,17 +2,14 @@
 //! back as exactly one outcome each, in order (I1).
 
 use super::breaker::TimeSpent;
-use super::counters::{Counters, TransformCounters};
+use super::counters::Counters;
 use super::isolation::Refusal;
-use super::outcome::{Delivery, Throttle, given_up};
 use super::plan::{Plan, TransformPlan};
 use super::ports::Sink;
-use super::samples::Pace;
-use super::trial::{Kind, Tally, is_canary};
-use super::utilization::nanos;
+use super::seat::{Portion, Seat, Work};
 use super::worker::WorkerError;
 use pelton_kafka::{Batch, Message, TxnError};
-use pelton_sandbox::{Generation, Header, Instance, Record, RunError, Settled};
+use pelton_sandbox::{Header, Record};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,34 +27,9 @@ pub enum Interrupted {
 #[derive(Debug)]
 pub struct Processor {
     plan: Arc<Plan>,
+    /// By transform.
     seats: Vec<Seat>,
     counters: Arc<Counters>,
-}
-
-/// What a worker has of one transform. Instances are made when a record first needs them.
-#[derive(Debug)]
-struct Seat {
-    running: Option<Instance>,
-    /// Of the generation on trial.
-    candidate: Option<Instance>,
-    /// For the log lines of rejected records.
-    throttle: Throttle,
-    sampling: Pace,
-    /// Of its name, whatever the generation.
-    counts: Arc<TransformCounters>,
-}
-
-/// The records of a batch that one instance is to process.
-#[derive(Default)]
-struct Portion<'a> {
-    messages: Vec<Message<'a>>,
-    records: Vec<Record<'a>>,
-}
-
-impl Seat {
-    fn new(counts: Arc<TransformCounters>) -> Self {
-        Seat { running: None, candidate: None, throttle: Throttle::default(), sampling: Pace::default(), counts }
-    }
 }
 
 impl Processor {
@@ -84,87 +56,23 @@ impl Processor {
             // A canary that is over gets records until the plan is taken up that is without it: never two generations in one
             // transaction of a partition.
             let trial = transform.trial.as_deref().filter(|trial| trial.is_canary() || !trial.is_over());
-            let mut portion =
-                Portion { messages: Vec::with_capacity(batch.len()), records: Vec::with_capacity(batch.len()) };
-            let mut canary = Portion::default();
+            let (portion, canary) = (Portion::for_records(batch.len()), Portion::default());
+            let mut work = Work { plan, transform, index, trial, counters: &self.counters, portion, canary };
             for (message, range) in batch.iter().zip(&ranges) {
-                if let Some(topic) = transform.inputs[message.topic() as usize] {
-                    let portion = match trial.map(|trial| trial.kind) {
-                        Some(Kind::Canary { share })
-                            if is_canary(
-                                share,
-                                message.partition(),
-                                plan.inputs[message.topic() as usize].partitions,
-                            ) =>
-                        {
-                            &mut canary
-                        }
-                        _ => &mut portion,
-                    };
-                    portion.records.push(record(&message, topic, &headers[range.clone()]));
-                    portion.messages.push(message);
-                }
+                let place = message.topic() as usize;
+                let Some(topic) = transform.inputs[place] else { continue };
+                let tried = trial.is_some_and(|trial| trial.takes(message.partition(), plan.inputs[place].partitions));
+                let portion = if tried { &mut work.canary } else { &mut work.portion };
+                portion.records.push(record(&message, topic, &headers[range.clone()]));
+                portion.messages.push(message);
             }
-            let Seat { running, candidate, throttle, sampling, counts } = &mut self.seats[index];
-            let (counters, counts) = (&*self.counters, &**counts);
-            let mut delivery =
-                Delivery { plan, transform, sink: &mut *sink, counters, counts, throttle, index, trial: None };
-            if let Some(refusal) = refusal.filter(|r| r.topic.is_none_or(|topic| transform.writes(topic))) {
-                let refused = portion.messages.iter().chain(&canary.messages);
-                refused.into_iter().try_for_each(|message| delivery.refused(message, refusal))?;
+            if work.portion.messages.is_empty() && work.canary.messages.is_empty() {
                 continue;
             }
             let start = Instant::now();
-            if !portion.records.is_empty() {
-                let sampled = sampling.is_due(start);
-                let prints = match trial {
-                    Some(trial) if matches!(trial.kind, Kind::Shadow { .. }) => Some(&trial.differences),
-                    _ => None,
-                };
-                let json = trial.is_some_and(|trial| trial.kind == Kind::Shadow { json: true });
-                let (mut seen, mut at_ease) = (Vec::new(), false);
-                let settle = &mut |i: usize, settled: Settled<'_>| {
-                    let message = &portion.messages[i];
-                    at_ease |= i == 0 && !is_failure(&settled);
-                    if let Some(differences) = prints {
-                        seen.push(differences.print(message, &settled, json));
-                    }
-                    delivery.settle(message, settled)
-                };
-                let tally = trial.map(|trial| &trial.running);
-                let ran = process(running, &transform.generation, &portion, Some(counts), tally, settle);
-                ran.map_err(|error| interrupted(error, transform))?;
-                if sampled && at_ease {
-                    let message = &portion.messages[0];
-                    transform.samples.take(&plan.inputs[message.topic() as usize].name, message);
-                }
-                if let (Some(trial), Some(differences)) = (trial, prints) {
-                    let settle = &mut |i: usize, settled: Settled<'_>| {
-                        let message: &Message<'_> = &portion.messages[i];
-                        let print = differences.print(message, &settled, json);
-                        differences.compare(seen[i], print, || coordinates(plan, message));
-                        Ok::<(), Interrupted>(())
-                    };
-                    if let Err(error) =
-                        process(candidate, &trial.generation, &portion, None, Some(&trial.candidate), settle)
-                    {
-                        trial.give_up(why(&error));
-                    }
-                }
-            }
-            if let (Some(trial), false) = (trial, canary.records.is_empty()) {
-                delivery.trial = Some(trial);
-                let settle = &mut |i: usize, settled: Settled<'_>| delivery.settle(&canary.messages[i], settled);
-                match process(candidate, &trial.generation, &canary, Some(counts), Some(&trial.candidate), settle) {
-                    Ok(()) => {}
-                    Err(RunError::Stopped(interrupted)) => return Err(interrupted),
-                    Err(error) => {
-                        trial.give_up(why(&error));
-                        return Err(given_up("the canary cannot be instantiated any more"));
-                    }
-                }
-            }
+            let settled = self.seats[index].settle(&work, refusal, sink);
             spent.add(index, start.elapsed());
+            settled?;
         }
         Ok(())
     }
@@ -172,113 +80,26 @@ impl Processor {
     /// The worker ends in good order.
     pub fn drain(self) {
         for (seat, transform) in self.seats.into_iter().zip(&self.plan.transforms) {
-            [seat.running, seat.candidate].into_iter().flatten().for_each(|instance| let_go(instance, &transform.name));
+            seat.drain(&transform.name);
         }
     }
 
-    /// Keeps the instances of generations that the plan has too; the others are let go.
     fn adopt(&mut self, plan: &Arc<Plan>) {
-        let mut seats = std::mem::take(&mut self.seats);
+        let old = std::mem::replace(&mut self.plan, Arc::clone(plan));
+        let mut seats: Vec<(&TransformPlan, Seat)> = old.transforms.iter().zip(self.seats.drain(..)).collect();
+        let mut next = Vec::with_capacity(plan.transforms.len());
         for new in &plan.transforms {
-            let mut seat = Seat::new(self.counters.transform(&new.name));
-            if let Some(i) = self.plan.transforms.iter().position(|old| old.name == new.name) {
-                let old = &self.plan.transforms[i];
-                let empty = Seat::new(Arc::clone(&seat.counts));
-                let Seat { mut running, mut candidate, throttle, sampling, counts } =
-                    std::mem::replace(&mut seats[i], empty);
-                counts.memory.set(0);
-                let of_trial = old.trial.as_ref().map(|trial| trial.generation.clone());
-                let mut take = |generation: &Generation| {
-                    if old.generation.is_same(generation) {
-                        running.take()
-                    } else if of_trial.as_ref().is_some_and(|trial| trial.is_same(generation)) {
-                        candidate.take()
-                    } else {
-                        None
-                    }
-                };
-                seat = Seat {
-                    running: take(&new.generation),
-                    candidate: new.trial.as_ref().and_then(|trial| take(&trial.generation)),
-                    throttle,
-                    sampling,
-                    counts,
-                };
-                [running, candidate].into_iter().flatten().for_each(|instance| let_go(instance, &new.name));
-            }
-            self.seats.push(seat);
+            next.push(match seats.iter().position(|(old, _)| old.name == new.name) {
+                Some(known) => {
+                    let (old, seat) = seats.swap_remove(known);
+                    seat.adopt(old, new)
+                }
+                None => Seat::new(self.counters.transform(&new.name)),
+            });
         }
         // What is left is of transforms that are no more.
-        for (seat, transform) in seats.into_iter().zip(&self.plan.transforms) {
-            if !plan.transforms.iter().any(|new| new.name == transform.name) {
-                seat.counts.memory.set(0);
-            }
-            seat.running.into_iter().chain(seat.candidate).for_each(|instance| let_go(instance, &transform.name));
-        }
-        self.plan = Arc::clone(plan);
-    }
-}
-
-fn let_go(instance: Instance, transform: &str) {
-    let generation = instance.generation();
-    if let Err(fault) = instance.drain() {
-        let code = fault.code.as_str();
-        tracing::warn!(transform, generation, code, "a guest failed in its `drain`: it goes all the same");
-    }
-}
-
-/// One instance's call, made first if need be; counted in the metrics, and where it is tried.
-fn process(
-    instance: &mut Option<Instance>,
-    generation: &Generation,
-    portion: &Portion<'_>,
-    counts: Option<&TransformCounters>,
-    tally: Option<&Tally>,
-    settle: &mut dyn FnMut(usize, Settled<'_>) -> Result<(), Interrupted>,
-) -> Result<(), RunError<Interrupted>> {
-    let instance = match instance {
-        Some(instance) => instance,
-        empty => empty.insert(Instance::new(generation).map_err(RunError::Renewal)?),
-    };
-    let (fuel, time, mut failures) = (instance.fuel(), instance.time(), 0);
-    let result = match tally {
-        None => instance.run(&portion.records, settle),
-        Some(_) => instance.run(&portion.records, &mut |i, settled| {
-            failures += u64::from(is_failure(&settled));
-            settle(i, settled)
-        }),
-    };
-    let (fuel, time) = (instance.fuel().wrapping_sub(fuel), instance.time().saturating_sub(time));
-    let records = portion.records.len() as u64;
-    if let Some(counts) = counts {
-        counts.fuel.add(fuel);
-        counts.memory.set(instance.memory_bytes() as u64);
-        counts.process.observe(nanos(time), 1);
-        counts.batch.observe(records, 1);
-    }
-    if let Some(tally) = tally {
-        tally.add(records, failures, time, fuel);
-    }
-    result
-}
-
-fn is_failure(settled: &Settled<'_>) -> bool {
-    matches!(settled, Settled::Reject(_) | Settled::Fault(_))
-}
-
-fn interrupted(error: RunError<Interrupted>, transform: &TransformPlan) -> Interrupted {
-    match error {
-        RunError::Stopped(interrupted) => interrupted,
-        RunError::Renewal(fault) => {
-            Interrupted::Stop(WorkerError::Instance { transform: Arc::clone(&transform.name), fault })
-        }
-    }
-}
-
-fn why(error: &RunError<Interrupted>) -> String {
-    match error {
-        RunError::Renewal(fault) => format!("it cannot be instantiated any more: {}", fault.code.as_str()),
-        RunError::Stopped(_) => "it was stopped".to_owned(),
+        seats.into_iter().for_each(|(old, seat)| seat.drain(&old.name));
+        self.seats = next;
     }
 }
 

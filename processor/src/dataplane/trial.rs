@@ -59,6 +59,14 @@ impl Trial {
         matches!(self.kind, Kind::Canary { .. })
     }
 
+    /// Whether it processes the records of this partition of so many.
+    pub fn takes(&self, partition: i32, partitions: i32) -> bool {
+        match self.kind {
+            Kind::Canary { share } => is_canary(share, partition, partitions),
+            Kind::Shadow { .. } => false,
+        }
+    }
+
     /// It was given up.
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
@@ -76,7 +84,7 @@ impl Trial {
 }
 
 /// Whether a canary with such a share gets this partition of so many: evenly spread, at least one, the same everywhere.
-pub fn is_canary(share: f64, partition: i32, partitions: i32) -> bool {
+fn is_canary(share: f64, partition: i32, partitions: i32) -> bool {
     let all = i64::from(partitions.max(1));
     let chosen = ((all as f64 * share).round() as i64).clamp(1, all);
     let place = i64::from(partition).rem_euclid(all);
