@@ -13,7 +13,7 @@ use crate::dataplane::plan::Plan;
 use pelton_sandbox::{Generation, GenerationWatch};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What is remembered of each transform: so many that are over.
@@ -212,9 +212,6 @@ pub fn short(digest: &str) -> &str {
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
-
-/// Shared by whoever prepares, rolls back and tells.
-pub type Shared = Arc<Generations>;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! The control plane: makes a [`Plan`](crate::dataplane::plan::Plan) of a configuration ([`prepare`]), starts the workers
+//! The control plane: makes a [`Plan`](crate::dataplane::plan::Plan) of a configuration ([`prepare`], with its [`topics`] and [`transforms`]), starts the workers
 //! and ends them ([`supervisor`]). Makes the next plan while they run ([`reload`]), on orders and when files change ([`triggers`]), judges what is tried before it takes over
 //! ([`rollout`]) and knows where each generation stands ([`generations`]). Nothing here touches a record.
 
@@ -7,6 +7,8 @@ pub mod prepare;
 pub mod reload;
 mod rollout;
 pub mod supervisor;
+mod topics;
+mod transforms;
 pub mod triggers;
 
 pub use prepare::{COMPILE_MODULE, check_environment, workshop};

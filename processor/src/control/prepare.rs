@@ -1,32 +1,23 @@
-//! From configuration to plan: modules are loaded, compiled, linked and configured, topics are looked up, librdkafka is
-//! asked what it thinks of the properties. Everything that is wrong is found in one go, before the first record.
+//! From configuration to plan: transforms are made ready ([`super::transforms`]), topics are looked up ([`super::topics`]),
+//! librdkafka is asked what it thinks of the properties. Everything that is wrong is found in one go, before the first record.
 
 use super::generations::{Generations, Stage};
-use super::rollout;
+use super::topics::Topics;
+use super::transforms::{Making, Rejected, transforms};
 use crate::admin::Places;
 use crate::config::{
-    Admin, Clock, Code, Config, ConfigError, ConfigErrors, Guarantee, Latency, Listen, Loaded, Millis, OverBudget,
-    Randomness, Require, Sandbox, Secret, Start, Then, Transform,
+    Admin, Code, Config, ConfigError, ConfigErrors, Guarantee, Latency, Listen, Loaded, Millis, OverBudget, Sandbox,
+    Secret, Transform,
 };
 use crate::dataplane::breaker::{self, Allowance, Breaker, Budget};
 use crate::dataplane::kafka::{Identity, Membership};
-use crate::dataplane::plan::{DeliveryPlan, InputTopic, OnError, OutputTopic, Plan, TransformPlan};
-use crate::dataplane::samples::{Sample, Samples};
-use crate::dataplane::trial::Trial;
+use crate::dataplane::plan::{DeliveryPlan, Plan, TransformPlan};
 use crate::dataplane::wanted::Wanted;
-use pelton_kafka::{ClientError, Cluster, Properties, TopicInfo};
-use pelton_sandbox::{
-    Ceiling, Demand, Digest, Engine, EngineConfig, Generation, Header, Instance, Limits, LoadError, Module, PublicKey,
-    Record, RunError, Settled, Signed, Spec, Workshop,
-};
-use std::collections::BTreeMap;
+use pelton_kafka::Properties;
+use pelton_sandbox::{Ceiling, Engine, EngineConfig, Workshop};
 use std::error::Error;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How long a broker may take to answer at start.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Problems are collected, not returned one by one.
 #[derive(Debug)]
@@ -45,7 +36,7 @@ impl<'a> Problems<'a> {
         (!self.found.is_empty()).then_some(ConfigErrors(self.found))
     }
 
-    fn add(&mut self, code: Code, path: &str, message: impl Into<String>, help: &str) {
+    pub(super) fn add(&mut self, code: Code, path: &str, message: impl Into<String>, help: &str) {
         self.found.push(self.loaded.error(code, path, message).help(help));
     }
 }
@@ -154,111 +145,6 @@ pub fn clients(loaded: &Loaded) -> Result<(Properties, Properties), Vec<ConfigEr
     client_properties(&loaded.config, &mut problems).ok_or(problems.found)
 }
 
-/// All topics of the application, each once, after those of the plan before.
-#[derive(Clone, Debug)]
-pub(super) struct Topics {
-    inputs: Vec<InputTopic>,
-    outputs: Vec<OutputTopic>,
-    /// Those that are still to be looked up, with the place that first names each.
-    unknown: BTreeMap<Arc<str>, String>,
-}
-
-impl Topics {
-    pub(super) fn of(config: &Config, old: Option<&Plan>) -> Self {
-        let inputs = old.map(|old| old.inputs.iter().map(|input| InputTopic { read: false, ..input.clone() }));
-        let mut topics = Topics {
-            inputs: inputs.into_iter().flatten().collect(),
-            outputs: old.map(|old| old.outputs.clone()).unwrap_or_default(),
-            unknown: BTreeMap::new(),
-        };
-        for (name, transform) in &config.transforms {
-            let start = match transform.input.start {
-                Start::Earliest => pelton_kafka::Start::Earliest,
-                Start::Latest => pelton_kafka::Start::Latest,
-            };
-            for topic in &transform.input.topics {
-                topics.input(topic.as_str(), start, format!("transforms.{name}.input.topics"));
-            }
-            for topic in transform.output.topics() {
-                topics.output(topic.as_str(), format!("transforms.{name}.output"));
-            }
-            if let Some(topic) = transform.dead_letters() {
-                topics.output(topic.as_str(), format!("transforms.{name}.on_error.topic"));
-            }
-        }
-        topics
-    }
-
-    fn input(&mut self, topic: &str, start: pelton_kafka::Start, at: String) {
-        match self.inputs.iter_mut().find(|known| &*known.name == topic) {
-            Some(known) => (known.start, known.read) = (start, true),
-            None => {
-                let name = self.name(topic, at);
-                self.inputs.push(InputTopic { name, start, partitions: 0, read: true });
-            }
-        }
-    }
-
-    fn output(&mut self, topic: &str, at: String) {
-        if !self.outputs.iter().any(|known| &*known.name == topic) {
-            let name = self.name(topic, at);
-            self.outputs.push(OutputTopic { name, partitions: 0 });
-        }
-    }
-
-    fn name(&mut self, topic: &str, at: String) -> Arc<str> {
-        let topic: Arc<str> = Arc::from(topic);
-        self.unknown.entry(Arc::clone(&topic)).or_insert(at);
-        topic
-    }
-
-    /// The index of an output topic, which `of` has seen.
-    fn output_index(&self, topic: &str) -> u32 {
-        self.outputs.iter().position(|known| &*known.name == topic).unwrap_or(0) as u32
-    }
-
-    /// Asks the cluster for those that are not known. Blocks, until a broker answers or for [`PATIENCE`].
-    pub(super) fn look_up(&mut self, properties: &Properties, problems: &mut Problems<'_>) {
-        if self.unknown.is_empty() {
-            return;
-        }
-        let cluster = match Cluster::new(&properties.clone().with("allow.auto.create.topics", "false")) {
-            Ok(cluster) => cluster,
-            Err(error) => {
-                problems.add(Code::Property, "kafka", error.to_string(), "correct the librdkafka properties");
-                return;
-            }
-        };
-        for (topic, at) in &self.unknown {
-            match cluster.topic(topic, PATIENCE) {
-                Ok(TopicInfo::Partitions(count)) => {
-                    let inputs = self.inputs.iter_mut().filter(|input| input.name == *topic);
-                    inputs.for_each(|input| input.partitions = count);
-                    let outputs = self.outputs.iter_mut().filter(|output| output.name == *topic);
-                    outputs.for_each(|output| output.partitions = count);
-                }
-                Ok(TopicInfo::Missing) => problems.add(
-                    Code::Topic,
-                    at,
-                    format!("the topic `{topic}` does not exist"),
-                    "create it (Pelton never creates topics), or correct the name",
-                ),
-                Ok(TopicInfo::Refused(error)) => problems.add(
-                    Code::Topic,
-                    at,
-                    format!("the broker says of topic `{topic}`: {error}"),
-                    "give this principal Describe on it, and Read or Write as it is used",
-                ),
-                // No broker answers: the same would be said of every topic.
-                Err(error) => {
-                    unreachable(&error, problems);
-                    return;
-                }
-            }
-        }
-    }
-}
-
 fn client_properties(config: &Config, problems: &mut Problems<'_>) -> Option<(Properties, Properties)> {
     let mut clients = Vec::new();
     for (section, revealed) in [
@@ -284,15 +170,6 @@ fn client_properties(config: &Config, problems: &mut Problems<'_>) -> Option<(Pr
         Ok([consumer, producer]) => Some((consumer, producer)),
         Err(_) => None,
     }
-}
-
-fn unreachable(error: &ClientError, problems: &mut Problems<'_>) {
-    problems.add(
-        Code::Unreachable,
-        "kafka.bootstrap_servers",
-        format!("no broker answered within {}s: {error}", PATIENCE.as_secs()),
-        "check the address, the network and, in `kafka.properties`, security.protocol and credentials",
-    );
 }
 
 fn engine(config: &Config, runtime: &tokio::runtime::Handle, problems: &mut Problems<'_>) -> Option<Engine> {
@@ -325,7 +202,7 @@ fn engine(config: &Config, runtime: &tokio::runtime::Handle, problems: &mut Prob
 
 /// How many instances the transforms may have at a time: two for each worker, while a new generation is tried beside the
 /// old one, and one more that is checked before.
-fn instances(config: &Config) -> usize {
+pub(super) fn instances(config: &Config) -> usize {
     config.transforms.len() * (2 * workers(config) + 1)
 }
 
@@ -346,298 +223,6 @@ pub const COMPILE_MODULE: &str = "compile-module";
 /// Worker threads, before they are bounded by the partitions there are.
 pub fn workers(config: &Config) -> usize {
     config.workers.count()
-}
-
-/// Generations that were rolled back, by transform: not taken up again until they change.
-pub(super) type Rejected = BTreeMap<String, (Digest, Spec)>;
-
-/// What the next plan's transforms are made beside.
-#[derive(Clone, Copy)]
-pub(super) struct Making<'a> {
-    pub old: Option<&'a Plan>,
-    /// Of generations that are new.
-    pub number: u64,
-    pub cause: &'a str,
-    pub generations: &'a Generations,
-    pub rejected: &'a Rejected,
-}
-
-/// The transforms, ready to run. What the old plan has of them just so is taken over; the others get new generations, on
-/// trial beside the old ones where that is asked for.
-pub(super) fn transforms(
-    config: &Config,
-    engine: &Engine,
-    topics: &Topics,
-    making: &Making<'_>,
-    problems: &mut Problems<'_>,
-) -> Vec<TransformPlan> {
-    let Some(keys) = keys(config, problems) else { return Vec::new() };
-    if instances(config) > engine.ceiling().instances as usize {
-        let message = format!("the pool of this process is too small for {} transforms", config.transforms.len());
-        problems.add(Code::Sandbox, "transforms", message, "restart the process: it makes a larger one at start");
-        return Vec::new();
-    }
-    // Transforms that share a module share its compiled code.
-    let mut modules: BTreeMap<PathBuf, Module> = BTreeMap::new();
-    let mut plans = Vec::new();
-    for (name, transform) in &config.transforms {
-        let at = |key: &str| format!("transforms.{name}.{key}");
-        let pin = transform.sha256.as_ref().map(|sha| Digest::from(*sha.bytes()));
-        let signature = transform.signature_file();
-        let signed = keys.as_deref().map(|by| Signed { by, file: &signature });
-        let demand = Demand { digest: pin.as_ref(), signed };
-        let known = |module: &Module| pin.as_ref().is_none_or(|pin| *pin == module.digest()) && signed.is_none();
-        let module = match modules.get(&transform.module) {
-            Some(module) if known(module) => module.clone(),
-            _ => match load(engine, &transform.module, demand, making.old) {
-                Ok(module) => modules.entry(transform.module.clone()).insert_entry(module).get().clone(),
-                Err(error) => {
-                    problems.add(
-                        Code::Module,
-                        &at("module"),
-                        chain(&error),
-                        "build the module for wasm32-wasip2 with the SDK, and check path, `sha256` and signature",
-                    );
-                    continue;
-                }
-            },
-        };
-        let spec = match spec(name.as_str(), transform, config.observe.guest_text) {
-            Ok(spec) => spec,
-            Err(error) => {
-                problems.add(Code::Environment, &at("settings"), error, "provide the value where it is said to be");
-                continue;
-            }
-        };
-        match seats(name.as_str(), transform, &module, spec, making) {
-            Ok(seats) => plans.push(transform_plan(name.as_str(), transform, seats, topics)),
-            Err(Unfit { key, message, help }) => problems.add(Code::Unfit, &at(key), message, help),
-        }
-    }
-    plans
-}
-
-/// Who serves, who is tried, and who served before.
-struct Seats {
-    serving: Generation,
-    trial: Option<Arc<Trial>>,
-    previous: Option<Generation>,
-    samples: Arc<Samples>,
-}
-
-struct Unfit {
-    key: &'static str,
-    message: String,
-    help: &'static str,
-}
-
-/// Finds or makes the generation that the configuration wants of this transform, and its place beside the old one.
-fn seats(name: &str, transform: &Transform, module: &Module, spec: Spec, making: &Making<'_>) -> Result<Seats, Unfit> {
-    let wanted = |generation: &Generation| generation.digest() == module.digest() && *generation.spec() == spec;
-    let Some(running) = making.old.and_then(|old| old.transforms.iter().find(|t| *t.name == *name)) else {
-        let serving = make(name, module, spec, making, None)?;
-        return Ok(Seats { serving, trial: None, previous: None, samples: Arc::default() });
-    };
-    let samples = Arc::clone(&running.samples);
-    let (serving, previous) = (running.generation.clone(), running.previous.clone());
-    if wanted(&serving) {
-        return Ok(Seats { serving, trial: None, previous, samples });
-    }
-    if making.rejected.get(name).is_some_and(|(digest, of)| *digest == module.digest() && *of == spec) {
-        tracing::warn!(
-            transform = name,
-            digest = %module.digest(),
-            code = "reload.held_back",
-            advice = "change the module or its settings, or `pelton reload --retry`",
-            "this version was rolled back: the one that runs goes on"
-        );
-        return Ok(Seats { serving, trial: running.trial.clone(), previous, samples });
-    }
-    let kind = rollout::kind(&transform.rollout).map(|(kind, _)| kind);
-    let spec_of = serving.spec();
-    if kind.is_some() && (spec_of.inputs != spec.inputs || spec_of.outputs != spec.outputs) {
-        return Err(Unfit {
-            key: "rollout",
-            message: "input and output topics cannot change by a trial".into(),
-            help: "change the topics in a reload of their own, or leave `rollout` out",
-        });
-    }
-    let tried = running.trial.as_ref().filter(|trial| wanted(&trial.generation));
-    if let (Some(tried), Some(kind)) = (tried, kind)
-        && tried.kind == kind
-    {
-        return Ok(Seats { serving, trial: Some(Arc::clone(tried)), previous, samples });
-    }
-    let next = match tried.map(|trial| &trial.generation).or(previous.as_ref().filter(|g| wanted(g))) {
-        Some(known) => known.clone(),
-        None => make(name, module, spec.clone(), making, Some(&samples))?,
-    };
-    match kind {
-        Some(kind) => Ok(Seats {
-            serving,
-            trial: Some(Arc::new(Trial::new(next, kind))),
-            previous: previous.filter(|g| !wanted(g)),
-            samples,
-        }),
-        None => Ok(Seats { serving: next, trial: None, previous: Some(serving), samples }),
-    }
-}
-
-/// A new generation, checked with recent records where there are some.
-fn make(
-    name: &str,
-    module: &Module,
-    spec: Spec,
-    making: &Making<'_>,
-    samples: Option<&Samples>,
-) -> Result<Generation, Unfit> {
-    making.generations.begin(name, making.number, &module.digest().to_string(), making.cause);
-    let generation = Generation::prepare(module, spec, making.number).map_err(|error| Unfit {
-        key: "module",
-        message: chain(&error),
-        help: "the module must fit the transform that it is configured for; `grants` and `limits` say what it may use",
-    })?;
-    if let Some(samples) = samples {
-        self_check(&generation, &samples.all()).map_err(|message| Unfit {
-            key: "module",
-            message,
-            help: "the running version had no trouble with these records; nothing has changed",
-        })?;
-    }
-    making.generations.prepared(name, &generation);
-    Ok(generation)
-}
-
-/// A generation that fails on most of the recent records is not let near the stream. Rejecting them is its right.
-fn self_check(generation: &Generation, samples: &[Sample]) -> Result<(), String> {
-    let topic = |sample: &Sample| generation.spec().inputs.iter().position(|input| **input == *sample.topic);
-    let samples: Vec<(u32, &Sample)> = samples.iter().filter_map(|s| Some((topic(s)? as u32, s))).collect();
-    if samples.is_empty() {
-        return Ok(());
-    }
-    let mut instance = Instance::new(generation).map_err(|fault| fault.code.as_str().to_owned())?;
-    let (mut faults, mut last) = (0, "");
-    for (topic, sample) in &samples {
-        let of = &sample.message;
-        let headers: Vec<_> = of.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }).collect();
-        let record = Record {
-            topic: *topic,
-            partition: of.partition,
-            offset: of.offset,
-            timestamp_ms: of.timestamp_ms.unwrap_or(-1),
-            key: of.key.as_deref(),
-            value: of.value.as_deref(),
-            headers: &headers,
-        };
-        let ran = instance.run(&[record], &mut |_, settled| {
-            if let Settled::Fault(fault) = settled {
-                faults += 1;
-                last = fault.code.as_str();
-            }
-            Ok::<(), ()>(())
-        });
-        if let Err(RunError::Renewal(fault)) = ran {
-            return Err(format!("it cannot be instantiated again: {}", fault.code.as_str()));
-        }
-    }
-    if faults * 2 > samples.len() {
-        return Err(format!("it fails on {faults} of {} recent records, the last time with {last}", samples.len()));
-    }
-    Ok(())
-}
-
-/// A module that runs already is not compiled again.
-fn load(engine: &Engine, path: &Path, demand: Demand<'_>, old: Option<&Plan>) -> Result<Module, LoadError> {
-    let bytes = Engine::read(path)?;
-    let digest = Digest::of(&bytes);
-    let same = |t: &&TransformPlan| t.generation.digest() == digest && demand.digest.is_none_or(|pin| *pin == digest);
-    match old.and_then(|old| old.transforms.iter().find(same)) {
-        // Its signature was looked at when it was compiled.
-        Some(running) => Ok(running.generation.module().clone()),
-        None => engine.load_bytes(&bytes, demand),
-    }
-}
-
-/// Whose signatures count, where modules must be signed. `None`: not all keys can be read.
-fn keys(config: &Config, problems: &mut Problems<'_>) -> Option<Option<Vec<PublicKey>>> {
-    if config.sandbox.require != Require::Signature {
-        return Some(None);
-    }
-    let read: Result<Vec<PublicKey>, _> = config.sandbox.keys.iter().map(|path| PublicKey::read(path)).collect();
-    match read {
-        Ok(keys) => Some(Some(keys)),
-        Err(error) => {
-            let help = "name files as `pelton keygen` or `openssl pkey -pubout` write them";
-            problems.add(Code::Module, "sandbox.keys", chain(&error), help);
-            None
-        }
-    }
-}
-
-fn spec(name: &str, transform: &Transform, guest_text: bool) -> Result<Spec, String> {
-    let settings = transform.revealed_settings().map_err(|error| error.to_string())?;
-    let environment = transform
-        .grants
-        .environment
-        .iter()
-        .filter_map(|name| std::env::var(name.as_str()).ok().map(|value| (name.to_string(), value)))
-        .collect();
-    let directories =
-        transform.grants.directories.iter().map(|(guest, host)| (guest.to_string(), host.clone())).collect();
-    let limits = &transform.limits;
-    Ok(Spec {
-        transform: name.to_owned(),
-        settings: settings.into_iter().collect(),
-        inputs: transform.input.topics.iter().map(ToString::to_string).collect(),
-        outputs: transform.output.topics().map(ToString::to_string).collect(),
-        limits: Limits {
-            deadline: limits.deadline.duration(),
-            fuel: limits.fuel,
-            memory: limits.memory.get(),
-            outputs: limits.outputs,
-            output_bytes: u32::try_from(limits.output_bytes.get()).unwrap_or(u32::MAX),
-            log_bytes_per_second: u32::try_from(limits.log.get()).unwrap_or(u32::MAX),
-            configure_deadline: limits.configure_deadline.duration(),
-            ..Limits::default()
-        },
-        grants: pelton_sandbox::Grants {
-            directories,
-            environment,
-            clock: match transform.grants.clock {
-                Clock::Real => pelton_sandbox::Clock::Real,
-                Clock::Record => pelton_sandbox::Clock::Record,
-                Clock::None => pelton_sandbox::Clock::None,
-            },
-            random: match transform.grants.random {
-                Randomness::Real => pelton_sandbox::Randomness::Real,
-                Randomness::Seeded => pelton_sandbox::Randomness::Seeded,
-                Randomness::None => pelton_sandbox::Randomness::None,
-            },
-        },
-        observe_guest_text: guest_text,
-    })
-}
-
-fn transform_plan(name: &str, transform: &Transform, seats: Seats, topics: &Topics) -> TransformPlan {
-    let own =
-        |input: &InputTopic| transform.input.topics.iter().position(|t| t.as_str() == &*input.name).map(|i| i as u32);
-    let Seats { serving, trial, previous, samples } = seats;
-    TransformPlan {
-        name: Arc::from(name),
-        digest: Arc::from(serving.digest().to_string()),
-        inputs: topics.inputs.iter().map(own).collect(),
-        outputs: transform.output.topics().map(|topic| topics.output_index(topic.as_str())).collect(),
-        on_error: match (transform.on_error.then, transform.dead_letters()) {
-            (Then::DeadLetter, Some(topic)) => OnError::DeadLetter(topics.output_index(topic.as_str())),
-            (Then::Skip, _) => OnError::Skip,
-            // A dead letter without a topic is refused by the configuration's own checks.
-            (Then::Stop | Then::DeadLetter, _) => OnError::Stop,
-        },
-        generation: serving,
-        trial,
-        previous,
-        samples,
-    }
 }
 
 /// A breaker that is kept has the budget that it had, and what was used up of it.
@@ -731,7 +316,7 @@ fn random_name() -> String {
 }
 
 /// An error with its causes, in one line.
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

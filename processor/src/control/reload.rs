@@ -6,8 +6,10 @@
 //! compiles nothing.
 
 use super::generations::{Generations, Stage};
-use super::prepare::{Making, Problems, Rejected, Topics, plan, transforms};
+use super::prepare::{Problems, plan};
 use super::rollout::{self, Verdict};
+use super::topics::Topics;
+use super::transforms::{Making, Rejected, transforms};
 use crate::config::{self, Config, ConfigErrors, Loaded, Paint, Sources};
 use crate::dataplane::breaker::{Allowance, Breaker};
 use crate::dataplane::plan::{Plan, TransformPlan};
