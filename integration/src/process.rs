@@ -169,6 +169,19 @@ impl Pelton {
         self.memory_kib("VmRSS:")
     }
 
+    /// Its threads: name, and user and system time so far in clock ticks.
+    pub fn threads(&self) -> Vec<(String, u64)> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+        tasks
+            .filter_map(|task| {
+                let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+                let (head, tail) = stat.rsplit_once(')')?;
+                let ticks = |field: usize| tail.split_whitespace().nth(field)?.parse::<u64>().ok();
+                Some((head.split_once('(')?.1.to_owned(), ticks(11)? + ticks(12)?))
+            })
+            .collect()
+    }
+
     fn memory_kib(&self, line: &str) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         status.lines().find_map(|l| l.strip_prefix(line))?.split_whitespace().next()?.parse().ok()

@@ -3,7 +3,7 @@
 //! of their own.
 
 use super::findings::{Findings, Kind};
-use super::fleet::{Fleet, Memory, Setup, wait};
+use super::fleet::{EFFORT, Fleet, Memory, Setup, VERSION_MARK, wait};
 use super::generator::Generator;
 use super::input::InputReader;
 use super::oracle::Oracle;
@@ -274,7 +274,8 @@ fn config(plan: &Plan, bootstrap: &str) -> String {
          delivery: {delivery}\n\
          transforms:\n  tester:\n    module: {module}\n    input: {{ topics: [{input}] }}\n    \
          output: {{ topic: {left}, also: [{right}, {narrow}] }}\n    limits: {{ deadline: 50ms }}\n    \
-         on_error: {{ then: dead_letter, topic: {dead} }}\n",
+         parallelism: 2\n    on_error: {{ then: dead_letter, topic: {dead} }}\n\
+         {VERSION_MARK}    settings: {{ effort: {EFFORT} }}\n",
         name = plan.name,
         workers = plan.workers,
         drain = super::fleet::DRAIN_LIMIT_S,

@@ -45,7 +45,9 @@ pub enum Version {
 }
 
 /// Behind it, a configuration has what makes a version.
-const VERSION_MARK: &str = "# version\n";
+pub(super) const VERSION_MARK: &str = "# version\n";
+/// Enough for batches of two records to be shared by two instances.
+pub(super) const EFFORT: u32 = 100_000;
 
 /// The processes by their place.
 #[derive(Debug)]
@@ -138,7 +140,10 @@ impl Fleet {
         let (without, with) =
             (format!("{}.narrow]", self.application()), format!("{0}.narrow, {0}.spare]", self.application()));
         let base = if version == Version::Topic { base.replace(&without, &with) } else { base.to_owned() };
-        fs::write(&config, format!("{base}{VERSION_MARK}    settings: {{ version: {number} }}\n{rollout}"))?;
+        fs::write(
+            &config,
+            format!("{base}{VERSION_MARK}    settings: {{ effort: {EFFORT}, version: {number} }}\n{rollout}"),
+        )?;
         self.signal(place, libc::SIGHUP);
         Ok(())
     }

@@ -9,6 +9,7 @@ mod faults;
 mod membership;
 mod metrics;
 mod neighbours;
+mod parallel;
 mod records;
 mod refusals;
 mod reload;

@@ -3,7 +3,8 @@
 //!
 //! `engine`, `cache`, `apart`, `module`, `digest`, `signature` load; `grants`, `wasi`, `moment`, `logs`, `limits`, `hostcalls` say what a guest may do; `generation`,
 //! `setup`, `host` make it ready; `instance` runs batches through `packed` or `typed`, watched by `drive` and `window`;
-//! `frame` checks what comes back, `fault` names what went wrong and `backtrace` where, `record` is what callers see. `inspect` looks at a module without running it.
+//! `frame` checks what comes back, `fault` names what went wrong and `backtrace` where, `record` is what callers see, `kept` what
+//! they can keep of it. `inspect` looks at a module without running it.
 //!
 //! Promises: a guest reaches nothing that was not granted and takes no more than its limits (I8); every record gets
 //! exactly one outcome (I1); no guest text is logged unless asked for (I10); nothing a guest does panics here (I11).
@@ -24,6 +25,7 @@ mod host;
 mod hostcalls;
 mod inspect;
 mod instance;
+mod kept;
 mod limits;
 mod logs;
 mod module;
@@ -44,6 +46,7 @@ pub use generation::{Generation, GenerationWatch, PrepareError, Spec};
 pub use grants::{Clock, Grants, Randomness, Refusal};
 pub use inspect::Inspection;
 pub use instance::{Instance, RunError};
+pub use kept::{Kept, NoRoom};
 pub use limits::Limits;
 pub use logs::LogCounts;
 pub use module::{Demand, LoadError, Module, World};

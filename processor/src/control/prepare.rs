@@ -200,10 +200,11 @@ fn engine(config: &Config, runtime: &tokio::runtime::Handle, problems: &mut Prob
     }
 }
 
-/// How many instances the transforms may have at a time: two for each worker, while a new generation is tried beside the
-/// old one, and one more that is checked before.
+/// How many instances the transforms may have at a time: two for each worker and piece of its batch, while a new generation
+/// is tried beside the old one, and one more that is checked before.
 pub(super) fn instances(config: &Config) -> usize {
-    config.transforms.len() * (2 * workers(config) + 1)
+    let each = 2 * workers(config);
+    config.transforms.values().map(|transform| each * transform.parallelism as usize + 1).sum()
 }
 
 /// Modules are compiled by this very program, started again with a word that only it knows.

@@ -306,7 +306,8 @@ fn is_same(old: &Plan, new: &Plan) -> bool {
             (Some(old), Some(new)) => Arc::ptr_eq(old, new),
             (old, new) => old.is_none() && new.is_none(),
         };
-        tried && old.generation.is_same(&new.generation) && old.on_error == new.on_error
+        let guest = old.generation.is_same(&new.generation) && old.parallelism == new.parallelism;
+        tried && guest && old.on_error == new.on_error
     });
     let allowances = old
         .allowances

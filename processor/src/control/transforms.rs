@@ -302,6 +302,7 @@ fn transform_plan(name: &str, transform: &Transform, seats: Seats, topics: &Topi
             // A dead letter without a topic is refused by the configuration's own checks.
             (Then::Stop | Then::DeadLetter, _) => OnError::Stop,
         },
+        parallelism: transform.parallelism as usize,
         generation: serving,
         trial,
         previous,

@@ -5,7 +5,7 @@
 //!    [`Progress`](ports::Progress).
 //! 3. [`worker`]: the loop: poll, fetch, process, produce, seal, wait.
 //! 4. [`process`]: one batch through its transforms: records in, one outcome each. What the worker has of one transform is
-//!    in `seat.rs`.
+//!    in `seat.rs`; [`crew`] shares a batch among several instances.
 //! 5. [`outcome`]: what becomes of one outcome: outputs, a dead letter, or the end.
 //! 6. [`dead_letter`]: the headers that a rejected record gets.
 //! 7. [`lanes`]: open transactions, sealing them, taking what came of them, and the duty to finish before a revocation.
@@ -27,6 +27,7 @@ pub mod assignment;
 pub mod breaker;
 pub mod committer;
 pub mod counters;
+pub mod crew;
 pub mod dead_letter;
 pub mod histogram;
 pub mod holds;

@@ -60,6 +60,8 @@ pub struct TransformPlan {
     /// By the transform's own output index: the [`Plan::outputs`] index.
     pub outputs: Vec<u32>,
     pub on_error: OnError,
+    /// So many instances share a worker's batch, at least one.
+    pub parallelism: usize,
     /// Another generation that is tried beside it.
     pub trial: Option<Arc<Trial>>,
     /// The generation before, kept for a way back.

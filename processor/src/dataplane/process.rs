@@ -3,6 +3,7 @@
 
 use super::breaker::TimeSpent;
 use super::counters::Counters;
+use super::crew::Helpers;
 use super::isolation::Refusal;
 use super::plan::{Plan, TransformPlan};
 use super::ports::Sink;
@@ -29,13 +30,16 @@ pub struct Processor {
     plan: Arc<Plan>,
     /// By transform.
     seats: Vec<Seat>,
+    helpers: Helpers,
     counters: Arc<Counters>,
 }
 
 impl Processor {
     pub fn new(plan: Arc<Plan>, counters: Arc<Counters>) -> Self {
         let seats = plan.transforms.iter().map(|transform| Seat::new(counters.transform(&transform.name))).collect();
-        Processor { plan, seats, counters }
+        let mut helpers = Helpers::default();
+        helpers.adopt(&plan);
+        Processor { plan, seats, helpers, counters }
     }
 
     /// Processes `batch` into the open transaction of `sink`. With a `refusal`, transforms that write to the topic which
@@ -57,7 +61,8 @@ impl Processor {
             // transaction of a partition.
             let trial = transform.trial.as_deref().filter(|trial| trial.is_canary() || !trial.is_over());
             let (portion, canary) = (Portion::for_records(batch.len()), Portion::default());
-            let mut work = Work { plan, transform, index, trial, counters: &self.counters, portion, canary };
+            let (counters, helpers) = (&*self.counters, &self.helpers);
+            let mut work = Work { plan, transform, index, trial, counters, helpers, portion, canary };
             for (message, range) in batch.iter().zip(&ranges) {
                 let place = message.topic() as usize;
                 let Some(topic) = transform.inputs[place] else { continue };
@@ -100,6 +105,7 @@ impl Processor {
         // What is left is of transforms that are no more.
         seats.into_iter().for_each(|(old, seat)| seat.drain(&old.name));
         self.seats = next;
+        self.helpers.adopt(plan);
     }
 }
 

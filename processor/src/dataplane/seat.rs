@@ -3,6 +3,7 @@
 //! shadow's are compared with the running generation's and thrown away.
 
 use super::counters::{Counters, TransformCounters};
+use super::crew::{Crew, Helpers};
 use super::isolation::Refusal;
 use super::outcome::{Delivery, Throttle, given_up};
 use super::plan::{Plan, TransformPlan};
@@ -13,16 +14,15 @@ use super::trial::{Kind, Tally, Trial};
 use super::utilization::nanos;
 use super::worker::WorkerError;
 use pelton_kafka::Message;
-use pelton_sandbox::{Generation, Instance, Record, RunError, Settled};
+use pelton_sandbox::{Generation, Record, RunError, Settled};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Instances are made when a record first needs them.
 #[derive(Debug)]
 pub(super) struct Seat {
-    running: Option<Instance>,
+    running: Crew,
     /// Of the generation on trial.
-    candidate: Option<Instance>,
+    candidate: Crew,
     /// For the log lines of rejected records.
     throttle: Throttle,
     sampling: Pace,
@@ -30,7 +30,7 @@ pub(super) struct Seat {
     counts: Arc<TransformCounters>,
 }
 
-/// The records of a batch that one instance is to process.
+/// The records of a batch that one generation is to process.
 #[derive(Default)]
 pub(super) struct Portion<'a> {
     pub messages: Vec<Message<'a>>,
@@ -51,6 +51,7 @@ pub(super) struct Work<'a> {
     pub index: usize,
     pub trial: Option<&'a Trial>,
     pub counters: &'a Counters,
+    pub helpers: &'a Helpers,
     /// For the running generation, and for a canary.
     pub portion: Portion<'a>,
     pub canary: Portion<'a>,
@@ -58,7 +59,8 @@ pub(super) struct Work<'a> {
 
 impl Seat {
     pub fn new(counts: Arc<TransformCounters>) -> Self {
-        Seat { running: None, candidate: None, throttle: Throttle::default(), sampling: Pace::default(), counts }
+        let (running, candidate) = Default::default();
+        Seat { running, candidate, throttle: Throttle::default(), sampling: Pace::default(), counts }
     }
 
     /// Gives each record its outcome, in order within a partition. With a refusal, records whose outputs the brokers refuse
@@ -69,7 +71,8 @@ impl Seat {
         refusal: Option<&Refusal>,
         sink: &mut K,
     ) -> Result<(), Interrupted> {
-        let Work { plan, transform, index, trial, counters, portion, canary } = work;
+        let Work { plan, transform, index, trial, counters, helpers, portion, canary } = work;
+        let hands = (transform.parallelism, *helpers);
         let Seat { running, candidate, throttle, sampling, counts } = self;
         let mut delivery = Delivery { plan, transform, sink, counters, counts, throttle, index: *index, trial: None };
         if let Some(refusal) = refusal.filter(|r| r.topic.is_none_or(|topic| transform.writes(topic))) {
@@ -80,7 +83,7 @@ impl Seat {
         match trial.kind {
             Kind::Canary { .. } => {
                 serve(running, sampling, work, &mut delivery, |_, _| ())?;
-                try_out(candidate, trial, canary, &mut delivery)
+                try_out(candidate, hands, trial, canary, &mut delivery)
             }
             Kind::Shadow { json } => {
                 let mut prints = Vec::with_capacity(portion.messages.len());
@@ -94,7 +97,8 @@ impl Seat {
                     trial.differences.compare(prints[i], print, || coordinates(plan, message));
                     Ok(())
                 };
-                if let Err(error) = call(candidate, &trial.generation, portion, None, Some(&trial.candidate), compare) {
+                let counted = (None, Some(&trial.candidate));
+                if let Err(error) = call(candidate, hands, &trial.generation, portion, counted, compare) {
                     trial.give_up(why(&error));
                 }
                 Ok(())
@@ -105,39 +109,40 @@ impl Seat {
     /// Another plan: keeps the instances of generations that this one has too, the others are let go.
     pub fn adopt(mut self, old: &TransformPlan, new: &TransformPlan) -> Self {
         self.counts.memory.set(0);
-        let (mut running, mut candidate) = (self.running.take(), self.candidate.take());
+        let (mut running, mut candidate) = (std::mem::take(&mut self.running), std::mem::take(&mut self.candidate));
         let tried = old.trial.as_ref().map(|trial| &trial.generation);
         let mut take = |generation: &Generation| {
             if old.generation.is_same(generation) {
-                running.take()
+                std::mem::take(&mut running)
             } else if tried.is_some_and(|tried| tried.is_same(generation)) {
-                candidate.take()
+                std::mem::take(&mut candidate)
             } else {
-                None
+                Crew::default()
             }
         };
         self.running = take(&new.generation);
-        self.candidate = new.trial.as_ref().and_then(|trial| take(&trial.generation));
-        [running, candidate].into_iter().flatten().for_each(|instance| let_go(instance, &new.name));
+        self.candidate = new.trial.as_ref().map(|trial| take(&trial.generation)).unwrap_or_default();
+        [&mut self.running, &mut self.candidate].into_iter().for_each(|crew| crew.let_go(new.parallelism, &new.name));
+        [running, candidate].into_iter().for_each(|mut crew| crew.let_go(0, &new.name));
         self
     }
 
     /// The transform is no more, or the worker ends in good order.
     pub fn drain(self, transform: &str) {
         self.counts.memory.set(0);
-        [self.running, self.candidate].into_iter().flatten().for_each(|instance| let_go(instance, transform));
+        [self.running, self.candidate].into_iter().for_each(|mut crew| crew.let_go(0, transform));
     }
 }
 
 /// The running generation. `see` is shown each outcome before it is carried out.
 fn serve<K: Sink>(
-    running: &mut Option<Instance>,
+    running: &mut Crew,
     sampling: &mut Pace,
     work: &Work<'_>,
     delivery: &mut Delivery<'_, K>,
     mut see: impl FnMut(&Message<'_>, &Settled<'_>),
 ) -> Result<(), Interrupted> {
-    let Work { plan, transform, trial, portion, .. } = work;
+    let Work { plan, transform, trial, helpers, portion, .. } = work;
     let Some(first) = portion.messages.first() else { return Ok(()) };
     let counts = delivery.counts;
     let mut at_ease = false;
@@ -147,7 +152,8 @@ fn serve<K: Sink>(
         see(message, &settled);
         delivery.settle(message, settled)
     };
-    let ran = call(running, &transform.generation, portion, Some(counts), trial.map(|trial| &trial.running), settle);
+    let (hands, counted) = ((transform.parallelism, *helpers), (Some(counts), trial.map(|trial| &trial.running)));
+    let ran = call(running, hands, &transform.generation, portion, counted, settle);
     ran.map_err(|error| match error {
         RunError::Stopped(interrupted) => interrupted,
         RunError::Renewal(fault) => {
@@ -162,7 +168,8 @@ fn serve<K: Sink>(
 
 /// A canary: its outcomes count, but what would stop the worker stops the trial.
 fn try_out<'a, K: Sink>(
-    candidate: &mut Option<Instance>,
+    candidate: &mut Crew,
+    hands: (usize, &Helpers),
     trial: &'a Trial,
     canary: &Portion<'_>,
     delivery: &mut Delivery<'a, K>,
@@ -173,7 +180,8 @@ fn try_out<'a, K: Sink>(
     delivery.trial = Some(trial);
     let counts = delivery.counts;
     let settle = &mut |i: usize, settled: Settled<'_>| delivery.settle(&canary.messages[i], settled);
-    match call(candidate, &trial.generation, canary, Some(counts), Some(&trial.candidate), settle) {
+    let counted = (Some(counts), Some(&trial.candidate));
+    match call(candidate, hands, &trial.generation, canary, counted, settle) {
         Ok(()) => Ok(()),
         Err(RunError::Stopped(interrupted)) => Err(interrupted),
         Err(error) => {
@@ -183,37 +191,32 @@ fn try_out<'a, K: Sink>(
     }
 }
 
-/// One instance's call, made first if need be; counted in the metrics, and where it is tried.
+/// One generation's call; counted in the metrics, and where it is tried.
 fn call(
-    instance: &mut Option<Instance>,
+    crew: &mut Crew,
+    hands: (usize, &Helpers),
     generation: &Generation,
     portion: &Portion<'_>,
-    counts: Option<&TransformCounters>,
-    tally: Option<&Tally>,
+    (counts, tally): (Option<&TransformCounters>, Option<&Tally>),
     settle: &mut dyn FnMut(usize, Settled<'_>) -> Result<(), Interrupted>,
 ) -> Result<(), RunError<Interrupted>> {
-    let instance = match instance {
-        Some(instance) => instance,
-        empty => empty.insert(Instance::new(generation).map_err(RunError::Renewal)?),
-    };
-    let (fuel, time, mut failures) = (instance.fuel(), instance.time(), 0);
-    let result = match tally {
-        None => instance.run(&portion.records, settle),
-        Some(_) => instance.run(&portion.records, &mut |i, settled| {
+    let mut failures = 0;
+    let (result, spent) = match tally {
+        None => crew.run(generation, hands, &portion.records, settle),
+        Some(_) => crew.run(generation, hands, &portion.records, &mut |i, settled| {
             failures += u64::from(is_failure(&settled));
             settle(i, settled)
         }),
     };
-    let (fuel, time) = (instance.fuel().wrapping_sub(fuel), instance.time().saturating_sub(time));
     let records = portion.records.len() as u64;
     if let Some(counts) = counts {
-        counts.fuel.add(fuel);
-        counts.memory.set(instance.memory_bytes() as u64);
-        counts.process.observe(nanos(time), 1);
+        counts.fuel.add(spent.fuel);
+        counts.memory.set(crew.memory_bytes());
+        counts.process.observe(nanos(spent.time), 1);
         counts.batch.observe(records, 1);
     }
     if let Some(tally) = tally {
-        tally.add(records, failures, time, fuel);
+        tally.add(records, failures, spent.time, spent.fuel);
     }
     result
 }
@@ -226,13 +229,5 @@ fn why(error: &RunError<Interrupted>) -> String {
     match error {
         RunError::Renewal(fault) => format!("it cannot be instantiated any more: {}", fault.code.as_str()),
         RunError::Stopped(_) => "it was stopped".to_owned(),
-    }
-}
-
-fn let_go(instance: Instance, transform: &str) {
-    let generation = instance.generation();
-    if let Err(fault) = instance.drain() {
-        let code = fault.code.as_str();
-        tracing::warn!(transform, generation, code, "a guest failed in its `drain`: it goes all the same");
     }
 }

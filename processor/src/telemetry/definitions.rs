@@ -100,7 +100,7 @@ definitions! {
         "Age of the last committed record of the partition that is furthest behind; 0 when nothing is left to read."
         "The time from the timestamp of the last record that was committed to now, as long as there are records that are not: what is waited for may be this old. It grows with the clock while nothing is committed. Not there while records wait and none was committed since the assignment. Timestamps are the producers' (or the topic's, with LogAppendTime)."
     PROCESS_DURATION: "pelton_process_duration_seconds" Histogram "s" ["transform"]
-        "Time in the guest for one batch; writing what came of it is not in it."
+        "Time in the guest for one batch, of all instances that share it together; writing what came of it is not in it."
         "Against `pelton_batch_records`: seconds per record are the quotient of the two sums."
     BATCH_RECORDS: "pelton_batch_records" Histogram "{record}" ["transform"]
         "Records of the batches given to the guest, 128 at most."

@@ -11,6 +11,7 @@
 //! | `trap` | a trap |
 //! | `spin` | no end |
 //!
+//! Before that it computes for as long as the setting `effort` says, in rounds of 2 ns or so.
 //! `output` is the topic `left`; `also` are `right` and `narrow`, in this order.
 
 use std::hint::black_box;
@@ -25,10 +26,11 @@ struct Tester {
     right: Topic,
     narrow: Topic,
     big: Vec<u8>,
+    effort: u64,
 }
 
 impl Transform for Tester {
-    fn configure(_: &Settings, topics: &Topics) -> Result<Self, String> {
+    fn configure(settings: &Settings, topics: &Topics) -> Result<Self, String> {
         let [left, right, narrow, ..] = topics.outputs() else { return Err("three output topics are needed".into()) };
         let mut state = 1u32;
         let big = (0..BIG).map(|_| {
@@ -40,10 +42,13 @@ impl Transform for Tester {
             right: topics.output(right)?,
             narrow: topics.output(narrow)?,
             big: big.collect(),
+            effort: settings.get("effort").and_then(|rounds| rounds.parse().ok()).unwrap_or(0),
         })
     }
 
     fn process(&mut self, record: &Record<'_>, out: &mut Outputs<'_>) -> Result<Outcome, Reject> {
+        let mut work = 0_u64;
+        (0..self.effort).for_each(|_| work = black_box(work).wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
         let value = record.value().unwrap_or_default();
         let word = value.split(|byte| *byte == b' ').next().unwrap_or_default();
         let source = format!("{}:{}", record.partition(), record.offset());

@@ -48,6 +48,13 @@ pub struct Transform {
     #[serde(default)]
     pub on_error: OnError,
 
+    /// At most so many instances share each worker's batches, each with a thread of its own; outputs keep the records'
+    /// order. For a module that computes for long on each record, where there are fewer partitions than CPUs. State that
+    /// it keeps from record to record is each instance's own.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 64))]
+    pub parallelism: u32,
+
     /// How a changed module, setting, limit or grant takes over in a running process: at once, or after a trial beside the
     /// version that runs.
     #[serde(default)]
@@ -365,4 +372,8 @@ impl Default for Limits {
             configure_deadline: Millis::from_secs(1),
         }
     }
+}
+
+fn one() -> u32 {
+    1
 }
