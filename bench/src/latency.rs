@@ -1,14 +1,15 @@
 //! From sent to visible at a steady rate below saturation, in turns: Pelton's latency profiles, and the bare loop with short and
 //! long commits. With what it costs, and what it costs the broker, for which a short transaction is not cheaper than a long one.
 
-use crate::measure::{self, Process};
+use crate::contender::{Pelton, Place};
+use crate::measure;
+use crate::raw;
 use crate::stream::{Stream, visible};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use pelton_integration::kafka::{self, Reader};
-use pelton_integration::{broker, guest, process};
+use pelton_integration::{broker, guest};
 use std::fs;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const PARTITIONS: i32 = 6;
@@ -97,29 +98,15 @@ fn one(bootstrap: &str, group: &str, contender: Contender, options: &Options, br
     let (input, output) = (format!("{group}.in"), format!("{group}.out"));
     kafka::create_topics(bootstrap, &[(&input, PARTITIONS), (&output, PARTITIONS)])?;
     let home = measure::tempfile_dir()?;
-    let log = fs::File::create(format!("{home}/log"))?;
-    let mut command = match contender {
-        Contender::Raw { commit_ms } => {
-            let mut command = Command::new(std::env::current_exe()?);
-            command.args(["raw", bootstrap, &input, &output, group, &commit_ms.to_string()]);
-            command
-        }
+    let place = Place { bootstrap, group, input: &input, output: &output, home: &home };
+    let mut process = match contender {
+        Contender::Raw { commit_ms } => raw::Settings { commit_ms, ..Default::default() }.start(place),
         Contender::Pelton { latency, guarantee } => {
-            let config = format!(
-                "application: {group}\ninstance: bench\nworkers: 1\nadmin: off\n\
-                 kafka: {{ bootstrap_servers: {bootstrap} }}\n\
-                 delivery: {{ latency: {latency}, guarantee: {guarantee} }}\n\
-                 transforms:\n  identity:\n    module: {}\n    input: {{ topics: [{input}] }}\n    output: {{ topic: {output} }}\n",
-                guest::module("identity").display(),
-            );
-            fs::write(format!("{home}/config.yaml"), config)?;
-            let mut command = Command::new(process::binary());
-            command.args(["run", "-c", &format!("{home}/config.yaml")]);
-            command
+            let delivery = format!("{{ latency: {latency}, guarantee: {guarantee} }}");
+            let module = guest::module("identity");
+            Pelton { delivery: &delivery, module: &module, transform: String::new(), also: Vec::new() }.start(place)
         }
-    };
-    let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().context("cannot start it")?;
-    let mut process = Process(child);
+    }?;
     let stream = Stream::start(bootstrap, &input, PARTITIONS, options.rate)?;
     let mut reader = Reader::new(bootstrap, &output)?;
     let deadline = Instant::now() + LIMIT;

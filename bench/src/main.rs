@@ -3,17 +3,18 @@
 //! machine moves the latter.
 
 mod boundary;
+mod compare;
+mod contender;
 mod instruments;
 mod latency;
 mod measure;
 mod neighbours;
+mod parallel;
 mod raw;
 mod reload;
 mod stream;
 
-use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use measure::{Contender, Load, Sample};
 use pelton_integration::broker;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -26,18 +27,10 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// Identity over 1 KB records, exactly-once: Pelton with every guard on against the bare loop, in turns.
-    Smoke {
-        /// Records of one run.
-        #[arg(long, default_value_t = 400_000)]
-        records: usize,
-        /// Turns of each contender.
-        #[arg(long, default_value_t = 3)]
-        rounds: usize,
-        /// Fail unless Pelton does this share of the bare loop's records per CPU-second.
-        #[arg(long, default_value_t = 0.5)]
-        at_least: f64,
-    },
+    /// Throughput and CPU, exactly-once: Pelton with every guard on against the bare loop with the same work, in turns.
+    Raw(compare::Options),
+    /// A transform that computes 200 us on each record of one partition: alone, and shared by instances.
+    Parallel(parallel::Options),
     /// What a transform that times out on every record does to its neighbour's latency, before and after its breaker acts.
     Neighbours {
         /// Rounds, each with a process of its own.
@@ -61,19 +54,20 @@ enum Bench {
     },
     /// The bare loop itself; the benchmark starts it as a process of its own.
     #[command(hide = true)]
-    Raw {
+    RawLoop {
         bootstrap: String,
         input: String,
         output: String,
         group: String,
-        #[arg(default_value_t = 100)]
-        commit_ms: u64,
+        #[command(flatten)]
+        settings: raw::Settings,
     },
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
-        Bench::Smoke { records, rounds, at_least } => smoke(records, rounds, at_least),
+        Bench::Raw(options) => compare::run(&options),
+        Bench::Parallel(options) => parallel::run(&options),
         Bench::Neighbours { rounds, seconds } => {
             broker::start().and_then(|broker| neighbours::run(&broker.bootstrap, rounds, Duration::from_secs(seconds)))
         }
@@ -81,8 +75,8 @@ fn main() -> ExitCode {
         Bench::Boundary(options) => boundary::run(&options),
         Bench::Latency(options) => latency::run(&options),
         Bench::Reload(options) => reload::run(&options),
-        Bench::Raw { bootstrap, input, output, group, commit_ms } => {
-            raw::run(&bootstrap, &input, &output, &group, Duration::from_millis(commit_ms)).map(|()| true)
+        Bench::RawLoop { bootstrap, input, output, group, settings } => {
+            raw::run(&bootstrap, &input, &output, &group, settings).map(|()| true)
         }
     };
     match result {
@@ -93,48 +87,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn smoke(records: usize, rounds: usize, at_least: f64) -> Result<bool> {
-    if rounds == 0 {
-        bail!("at least one round");
-    }
-    let broker = broker::start()?;
-    eprintln!("Kafka: {} at {}", broker.description, broker.bootstrap);
-    eprintln!("loading {records} records of 1 KB");
-    let load = Load::new(&broker.bootstrap, records, 1_000).context("loading")?;
-    let (mut pelton, mut raw): (Vec<Sample>, Vec<Sample>) = (Vec::new(), Vec::new());
-    for round in 0..rounds {
-        for contender in [Contender::Raw, Contender::Pelton] {
-            let sample = load.measure(contender, round).with_context(|| format!("{contender:?}, round {round}"))?;
-            eprintln!("round {} {contender:?}: {sample}", round + 1);
-            match contender {
-                Contender::Raw => raw.push(sample),
-                Contender::Pelton => pelton.push(sample),
-            }
-        }
-    }
-    println!(
-        "identity 1 KB, exactly-once, 6 partitions, 1 worker, 2 lanes, 100 ms commits; {rounds} rounds in turns\n"
-    );
-    println!("| contender | CPU us/record min / median / max | records/s median | peak RSS MiB |");
-    println!("|---|---|---|---|");
-    for (name, samples) in [("bare librdkafka loop", &raw), ("Pelton, every guard on", &pelton)] {
-        let cpu = measure::spread(samples.iter().map(|s| s.cpu_us));
-        let rate = measure::spread(samples.iter().map(|s| s.per_second));
-        let rss = samples.iter().map(|s| s.rss_mib).fold(0.0, f64::max);
-        println!("| {name} | {:.2} / {:.2} / {:.2} | {:.0} | {rss:.0} |", cpu[0], cpu[1], cpu[2], rate[1]);
-    }
-    let ratios = measure::spread(raw.iter().zip(&pelton).map(|(raw, pelton)| raw.cpu_us / pelton.cpu_us));
-    println!(
-        "\nrecords per CPU-second, Pelton / bare loop: {:.2} (min {:.2}, max {:.2}); load {}",
-        ratios[1],
-        ratios[0],
-        ratios[2],
-        measure::load_average()
-    );
-    if ratios[1] < at_least {
-        println!("below {at_least}");
-    }
-    Ok(ratios[1] >= at_least)
 }

@@ -1,22 +1,17 @@
 //! One contender over one topic: started as a process, watched through the group's committed positions, its CPU read from
-//! /proc between 10 % and 90 % of progress, its output counted.
+//! /proc between 10 % and 90 % of progress, its output compared with what the work makes of the input.
 
+use crate::contender::Place;
 use anyhow::{Context, Result, bail};
+use boundary_work::{Verdict, Work};
 use pelton_integration::kafka::{self, Reader, Record, Writer};
-use pelton_integration::{guest, process};
 use std::fmt;
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::process::Child;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const PARTITIONS: i32 = 6;
 const LIMIT: Duration = Duration::from_secs(300);
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Contender {
-    Raw,
-    Pelton,
-}
 
 /// One run.
 #[derive(Clone, Copy, Debug)]
@@ -33,52 +28,109 @@ impl fmt::Display for Sample {
     }
 }
 
-/// The input of all runs.
+/// What was seen of one run: progress, CPU so far and when, at steps between 10 % and 90 %.
+pub(crate) struct Run {
+    marks: Vec<(f64, Duration, Instant)>,
+    rss_mib: f64,
+}
+
+/// Outputs, in whatever order: how many, and the sum of their hashes.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Outputs {
+    count: usize,
+    sum: u64,
+}
+
+impl Outputs {
+    fn add(&mut self, key: &[u8], value: &[u8]) {
+        let mut hasher = DefaultHasher::new();
+        (key, value).hash(&mut hasher);
+        self.count += 1;
+        self.sum = self.sum.wrapping_add(hasher.finish());
+    }
+}
+
+/// The input of all runs, and what must come of it.
 #[derive(Debug)]
 pub(crate) struct Load {
     bootstrap: String,
     input: String,
+    partitions: i32,
     records: usize,
+    expected: Outputs,
 }
 
 impl Load {
-    /// Values are half words, half noise, so that they compress as real ones do.
-    pub(crate) fn new(bootstrap: &str, records: usize, bytes: usize) -> Result<Self> {
+    /// `value` makes the value of each record; keys have 16 bytes. `expect` is what comes of it.
+    pub(crate) fn new(
+        bootstrap: &str,
+        (partitions, records): (i32, usize),
+        mut value: impl FnMut(usize) -> Vec<u8>,
+        work: Work,
+    ) -> Result<Self> {
         let unique = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() % 1_000_000_000;
         let input = format!("bench-{unique}.in");
-        kafka::create_topics(bootstrap, &[(&input, PARTITIONS)])?;
+        kafka::create_topics(bootstrap, &[(&input, partitions)])?;
         let writer = Writer::new(bootstrap, "none")?;
-        let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut written = 0;
+        let (mut written, mut expected, mut changed) = (0, Outputs::default(), Vec::new());
         while written < records {
             let portion = (records - written).min(20_000);
-            let batch: Vec<Record> = (written..written + portion)
-                .map(|i| Record {
-                    partition: (i as i32) % PARTITIONS,
-                    key: Some(format!("{i:016}").into_bytes()),
-                    value: Some(value(bytes, &mut noise)),
-                    ..Record::default()
-                })
-                .collect();
+            let mut batch = Vec::with_capacity(portion);
+            for i in written..written + portion {
+                let (key, value) = (format!("{i:016}").into_bytes(), value(i));
+                changed.clear();
+                match work.apply(&value, &mut changed)? {
+                    Verdict::Keep | Verdict::Copy => expected.add(&key, &value),
+                    Verdict::Changed => expected.add(&key, &changed),
+                    Verdict::Drop => {}
+                }
+                let partition = (i % partitions as usize) as i32;
+                batch.push(Record { partition, key: Some(key), value: Some(value), ..Record::default() });
+            }
             writer.write(&input, &batch)?;
             written += portion;
         }
-        Ok(Load { bootstrap: bootstrap.to_owned(), input, records })
+        Ok(Load { bootstrap: bootstrap.to_owned(), input, partitions, records, expected })
     }
 
-    /// Runs one contender over everything, with a group and an output topic of its own.
-    pub(crate) fn measure(&self, contender: Contender, round: usize) -> Result<Sample> {
-        let group = format!("{}-{contender:?}-{round}", self.input.trim_end_matches(".in"));
-        let output = format!("{group}.out");
-        kafka::create_topics(&self.bootstrap, &[(&output, PARTITIONS)])?;
+    /// Runs one contender over everything and measures it.
+    pub(crate) fn measure(
+        &self,
+        names: (&str, &[&str]),
+        start: impl FnOnce(Place<'_>) -> Result<Process>,
+    ) -> Result<Sample> {
+        let Run { marks, rss_mib } = self.run(names, start)?;
+        let (Some(first), Some(last)) = (marks.first(), marks.last()) else { bail!("nothing was measured") };
+        let records = (last.0 - first.0) * self.records as f64;
+        if records < self.records as f64 * 0.2 {
+            bail!("progress came in too few steps to be measured: use more records");
+        }
+        Ok(Sample {
+            cpu_us: (last.1 - first.1).as_secs_f64() * 1e6 / records,
+            per_second: records / (last.2 - first.2).as_secs_f64(),
+            rss_mib,
+        })
+    }
+
+    /// Runs one contender over everything, with a group and output topics of its own: those named, the first for all. What
+    /// comes out must be what the work makes of the input.
+    pub(crate) fn run(
+        &self,
+        (name, outputs): (&str, &[&str]),
+        start: impl FnOnce(Place<'_>) -> Result<Process>,
+    ) -> Result<Run> {
+        let group = format!("{}-{name}", self.input.trim_end_matches(".in"));
+        let topics: Vec<String> = outputs.iter().map(|output| format!("{group}.{output}")).collect();
+        let all: Vec<(&str, i32)> = topics.iter().map(|topic| (topic.as_str(), self.partitions)).collect();
+        kafka::create_topics(&self.bootstrap, &all)?;
         let home = tempfile_dir()?;
-        let mut process = Process(self.start(contender, &group, &output, &home)?);
+        let (bootstrap, output) = (self.bootstrap.as_str(), topics[0].as_str());
+        let mut process = start(Place { bootstrap, group: &group, input: &self.input, output, home: &home })?;
         let mut marks: Vec<(f64, Duration, Instant)> = Vec::new();
         let deadline = Instant::now() + LIMIT;
         loop {
-            let committed: i64 =
-                kafka::committed(&self.bootstrap, &group, &self.input, PARTITIONS)?.iter().map(|p| (*p).max(0)).sum();
-            let progress = committed as f64 / self.records as f64;
+            let committed = kafka::committed(bootstrap, &group, &self.input, self.partitions)?;
+            let progress = committed.iter().map(|p| (*p).max(0)).sum::<i64>() as f64 / self.records as f64;
             if progress >= 0.1 {
                 marks.push((progress, cpu(process.0.id())?, Instant::now()));
             }
@@ -94,59 +146,34 @@ impl Load {
             std::thread::park_timeout(Duration::from_millis(25));
         }
         let rss_mib = peak_rss_mib(process.0.id())?;
-        let mut reader = Reader::new(&self.bootstrap, &output)?;
-        let mut seen = 0;
-        while seen < self.records {
-            seen += reader.poll(Duration::from_millis(200))?;
-            reader.records.clear();
+        let mut reader = Reader::new(bootstrap, output)?;
+        let mut seen = Outputs::default();
+        let mut take = |reader: &mut Reader, wait| -> Result<usize> {
+            reader.poll(wait)?;
+            for record in reader.records.drain(..) {
+                seen.add(record.key.as_deref().unwrap_or_default(), record.value.as_deref().unwrap_or_default());
+            }
+            Ok(seen.count)
+        };
+        while take(&mut reader, Duration::from_millis(200))? < self.expected.count {
             if Instant::now() > deadline {
-                bail!("{seen} of {} outputs are visible", self.records);
+                bail!("fewer than {} outputs are visible", self.expected.count);
             }
         }
         process.end()?;
-        seen += reader.poll(Duration::from_secs(1))?;
-        if seen != self.records {
-            bail!("{seen} outputs of {} inputs", self.records);
-        }
-        let (Some(first), Some(last)) = (marks.first(), marks.last()) else { bail!("nothing was measured") };
-        let records = (last.0 - first.0) * self.records as f64;
-        if records < self.records as f64 * 0.2 {
-            bail!("progress came in too few steps to be measured: use more --records");
+        take(&mut reader, Duration::from_secs(1))?;
+        if seen != self.expected {
+            bail!("{} outputs of {} expected, or others than these", seen.count, self.expected.count);
         }
         let _ = fs::remove_dir_all(&home);
-        Ok(Sample {
-            cpu_us: (last.1 - first.1).as_secs_f64() * 1e6 / records,
-            per_second: records / (last.2 - first.2).as_secs_f64(),
-            rss_mib,
-        })
+        Ok(Run { marks, rss_mib })
     }
+}
 
-    fn start(&self, contender: Contender, group: &str, output: &str, home: &str) -> Result<Child> {
-        let log = fs::File::create(format!("{home}/log"))?;
-        let mut command = match contender {
-            Contender::Raw => {
-                let mut command = Command::new(std::env::current_exe()?);
-                command.args(["raw", &self.bootstrap, &self.input, output, group]);
-                command
-            }
-            Contender::Pelton => {
-                let config = format!(
-                    "application: {group}\ninstance: bench\nworkers: 1\nadmin: off\n\
-                     kafka: {{ bootstrap_servers: {} }}\n\
-                     delivery: {{ commit_interval: 100ms, latency: throughput }}\n\
-                     transforms:\n  identity:\n    module: {}\n    input: {{ topics: [{}] }}\n    output: {{ topic: {output} }}\n    settings: {{ copy: \"true\" }}\n",
-                    self.bootstrap,
-                    guest::module("identity").display(),
-                    self.input,
-                );
-                fs::write(format!("{home}/config.yaml"), config)?;
-                let mut command = Command::new(process::binary());
-                command.args(["run", "-c", &format!("{home}/config.yaml")]);
-                command
-            }
-        };
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().context("cannot start it")
-    }
+/// Values of so many bytes, half words, half noise, so that they compress as real ones do.
+pub(crate) fn noisy(bytes: usize) -> impl FnMut(usize) -> Vec<u8> {
+    let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
+    move |_| value(bytes, &mut noise)
 }
 
 /// Killed when dropped.

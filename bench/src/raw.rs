@@ -1,5 +1,5 @@
-//! The limit: a consume-produce loop directly on librdkafka's C API, exactly-once, one thread, two lanes, one committer
-//! thread each. It has no sandbox and no recovery: any error ends it. The settings are those of the processor.
+//! The limit: a consume-produce loop directly on librdkafka's C API, exactly-once, one thread, one or two lanes, one committer
+//! thread each, the same work as the guest natively. It has no sandbox and no recovery: any error ends it. The settings are those of the processor.
 #![allow(unsafe_code, reason = "the point of this loop is that nothing stands between it and librdkafka")]
 #![allow(
     clippy::undocumented_unsafe_blocks,
@@ -7,6 +7,8 @@
 )]
 
 use anyhow::{Result, bail};
+use boundary_work::{Verdict, Work};
+use clap::Args;
 use rdkafka_sys as sys;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::{null, null_mut};
@@ -16,7 +18,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 const BATCH: usize = 1000;
-const LANES: usize = 2;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -49,14 +50,34 @@ struct Loop {
     input: CString,
     lanes: Vec<Lane>,
     commit: Duration,
+    work: Work,
+    /// The new value of a record; its memory is used again.
+    value: Vec<u8>,
 }
 
-/// Transactions last `commit`; short ones do without batching in the producer.
-pub(crate) fn run(bootstrap: &str, input: &str, output: &str, group: &str, commit: Duration) -> Result<()> {
+/// How it works.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// How long transactions last; short ones do without batching in the producer.
+    #[arg(long)]
+    pub(crate) commit_ms: u64,
+    #[arg(long)]
+    pub(crate) lanes: usize,
+    /// What is done to each record.
+    #[arg(long)]
+    pub(crate) work: Work,
+}
+
+/// Until SIGTERM.
+pub(crate) fn run(bootstrap: &str, input: &str, output: &str, group: &str, settings: Settings) -> Result<()> {
+    let Settings { commit_ms, lanes, work } = settings;
+    let commit = Duration::from_millis(commit_ms);
     unsafe {
         libc::signal(libc::SIGTERM, on_signal as *const () as usize);
         libc::signal(libc::SIGINT, on_signal as *const () as usize);
-        let mut this = Box::new(Loop { consumer: null_mut(), input: CString::new(input)?, lanes: Vec::new(), commit });
+        let input = CString::new(input)?;
+        let (lanes_made, value) = (Vec::new(), Vec::new());
+        let mut this = Box::new(Loop { consumer: null_mut(), input, lanes: lanes_made, commit, work, value });
         let linger = if commit < Duration::from_millis(20) { "0" } else { "20" };
         let conf = conf(&[
             ("bootstrap.servers", bootstrap),
@@ -75,7 +96,7 @@ pub(crate) fn run(bootstrap: &str, input: &str, output: &str, group: &str, commi
         sys::rd_kafka_conf_set_rebalance_cb(conf, Some(on_rebalance));
         this.consumer = create(sys::rd_kafka_type_t::RD_KAFKA_CONSUMER, conf)?;
         sys::rd_kafka_poll_set_consumer(this.consumer);
-        for lane in 0..LANES {
+        for lane in 0..lanes {
             let lane = Lane::new(bootstrap, output, &format!("{group}-{lane}"), linger, this.consumer)?;
             this.lanes.push(lane);
         }
@@ -143,7 +164,7 @@ impl Loop {
                 }
             }
             let mut idle = true;
-            for lane in 0..LANES {
+            for lane in 0..self.lanes.len() {
                 if self.lanes[lane].busy.load(Ordering::Acquire) {
                     continue;
                 }
@@ -179,6 +200,17 @@ impl Loop {
                     lane.next.resize(partition + 1, -1);
                 }
                 lane.next[partition] = m.offset + 1;
+                self.value.clear();
+                let (mut value, mut len) = (m.payload, m.len);
+                match self.work.apply(std::slice::from_raw_parts(m.payload.cast(), m.len), &mut self.value) {
+                    Ok(Verdict::Keep | Verdict::Copy) => {}
+                    Ok(Verdict::Changed) => (value, len) = (self.value.as_mut_ptr().cast(), self.value.len()),
+                    Ok(Verdict::Drop) => {
+                        sys::rd_kafka_message_destroy(message);
+                        continue;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
                 let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
                 let mut args: [sys::rd_kafka_vu_t; 7] = std::mem::zeroed();
                 args[0].vtype = sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_RKT;
@@ -188,8 +220,8 @@ impl Loop {
                 args[2].vtype = sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_MSGFLAGS;
                 args[2].u.i = (sys::RD_KAFKA_MSG_F_BLOCK | sys::RD_KAFKA_MSG_F_COPY) as c_int;
                 args[3].vtype = sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_VALUE;
-                args[3].u.mem.ptr = m.payload;
-                args[3].u.mem.size = m.len;
+                args[3].u.mem.ptr = value;
+                args[3].u.mem.size = len;
                 args[4].vtype = sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_KEY;
                 args[4].u.mem.ptr = m.key;
                 args[4].u.mem.size = m.key_len;
@@ -227,7 +259,7 @@ impl Loop {
 
     /// Commits what is open and waits for it.
     unsafe fn finish(&mut self) {
-        for lane in 0..LANES {
+        for lane in 0..self.lanes.len() {
             self.wait(lane);
             if self.lanes[lane].open.is_some() {
                 unsafe { self.submit(lane) };
@@ -268,7 +300,7 @@ unsafe extern "C" fn on_rebalance(
             for i in 0..(*partitions).cnt as usize {
                 let entry = &*(*partitions).elems.add(i);
                 let queue = sys::rd_kafka_queue_get_partition(consumer, entry.topic, entry.partition);
-                sys::rd_kafka_queue_forward(queue, this.lanes[i % LANES].queue);
+                sys::rd_kafka_queue_forward(queue, this.lanes[i % this.lanes.len()].queue);
                 sys::rd_kafka_queue_destroy(queue);
             }
             sys::rd_kafka_assign(consumer, partitions);

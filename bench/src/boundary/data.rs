@@ -13,8 +13,8 @@ struct Event {
 
 impl Data {
     pub(crate) fn new(records: usize, bytes: usize) -> Self {
-        let event = |i| Event { key: format!("key-{i:012}"), value: value(bytes, i), trace: format!("{i:016}") };
-        Self((0..records).map(event).collect())
+        let made = |i| Event { key: format!("key-{i:012}"), value: event(bytes, i), trace: format!("{i:016}") };
+        Self((0..records).map(made).collect())
     }
 
     pub(crate) fn headers(&self) -> Vec<[Header<'_>; 2]> {
@@ -43,7 +43,7 @@ impl Data {
 
 /// An event of exactly `bytes` bytes, if those are enough for the fields that the work wants: strings of up to 60 bytes,
 /// a number after every third, spaces at the end.
-fn value(bytes: usize, i: usize) -> String {
+pub(crate) fn event(bytes: usize, i: usize) -> String {
     let level = if i % 10 == 9 { "debug" } else { "info" };
     let mut event =
         format!(r#"{{"id":{},"level":"{level}","user":"u{}","tmp":"x","msg":"hello""#, 100_000 + i, i % 977);
@@ -69,7 +69,7 @@ mod tests {
     fn values_are_json_of_the_size_asked_for() {
         for bytes in [100, 300, 1_000] {
             for i in [0, 9, 199] {
-                let value = value(bytes, i);
+                let value = event(bytes, i);
                 assert_eq!(value.len(), bytes, "{value}");
                 let parsed: serde_json::Value = serde_json::from_str(&value).unwrap();
                 assert_eq!(parsed["level"] == "debug", i % 10 == 9);

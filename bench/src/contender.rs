@@ -1,0 +1,74 @@
+//! Who is measured: Pelton with some configuration, or the bare loop, as a process with a group and topics of its own.
+
+use crate::measure::Process;
+use crate::raw;
+use anyhow::{Context, Result};
+use boundary_work::Work;
+use pelton_integration::process;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Pelton, one worker where nothing else is said.
+#[derive(Clone, Debug)]
+pub(crate) struct Pelton<'a> {
+    /// The section `delivery`, in braces.
+    pub(crate) delivery: &'a str,
+    pub(crate) module: &'a Path,
+    /// Further lines of the transform, indented by four.
+    pub(crate) transform: String,
+    /// Further topics of its output.
+    pub(crate) also: Vec<String>,
+}
+
+/// Where it works.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) bootstrap: &'a str,
+    pub(crate) group: &'a str,
+    pub(crate) input: &'a str,
+    pub(crate) output: &'a str,
+    /// A directory for its configuration and its log.
+    pub(crate) home: &'a str,
+}
+
+impl Pelton<'_> {
+    pub(crate) fn start(&self, place: Place<'_>) -> Result<Process> {
+        let Place { bootstrap, group, input, output, home } = place;
+        let Pelton { delivery, module, transform, also } = self;
+        let config = format!(
+            "application: {group}\ninstance: bench\nworkers: 1\nadmin: off\nkafka: {{ bootstrap_servers: {bootstrap} }}\n\
+             delivery: {delivery}\ntransforms:\n  measured:\n    module: {}\n    input: {{ topics: [{input}] }}\n    \
+             output: {{ topic: {output}, also: [{}] }}\n{transform}",
+            module.display(),
+            also.join(", ")
+        );
+        fs::write(format!("{home}/config.yaml"), config)?;
+        let mut command = Command::new(process::binary());
+        command.args(["run", "-c", &format!("{home}/config.yaml")]);
+        spawn(command, home)
+    }
+}
+
+impl raw::Settings {
+    pub(crate) fn start(&self, place: Place<'_>) -> Result<Process> {
+        let Place { bootstrap, group, input, output, home } = place;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["raw-loop", bootstrap, input, output, group]);
+        command.args(["--commit-ms", &self.commit_ms.to_string(), "--lanes", &self.lanes.to_string()]);
+        command.args(["--work", &self.work.to_string()]);
+        spawn(command, home)
+    }
+}
+
+impl Default for raw::Settings {
+    fn default() -> Self {
+        raw::Settings { commit_ms: 100, lanes: 2, work: Work::Keep }
+    }
+}
+
+fn spawn(mut command: Command, home: &str) -> Result<Process> {
+    let log = fs::File::create(format!("{home}/log"))?;
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    Ok(Process(command.spawn().context("cannot start it")?))
+}
