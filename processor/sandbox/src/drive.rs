@@ -247,6 +247,15 @@ mod tests {
     }
 
     #[test]
+    fn the_last_interval_of_the_budget_is_still_the_records() {
+        let count = AtomicU32::new(0);
+        let (pace, never) = (pace(5_000, 10_000_000), u64::MAX);
+        // The first yield opens the account.
+        assert_eq!(drive(yields(pace.yields + 1, never, &count), || 0, 1, pace), Ok(()));
+        assert_eq!(drive(yields(pace.yields + 2, never, &count), || 0, 1, pace), Err(Late::Fuel));
+    }
+
+    #[test]
     fn a_count_beyond_the_batch_buys_nothing() {
         let count = AtomicU32::new(0);
         assert_eq!(drive(yields(900, 1, &count), || count.load(Relaxed), 3, pace(5_000, 10_000_000)), Err(Late::Fuel));
@@ -308,6 +317,16 @@ mod tests {
         assert_eq!(drive(calls(120), || 0, 1, pace(60_000, 10_000_000)), Err(Late::Fuel));
         assert_eq!(drive(async { charge(u64::MAX) }, || 0, 1, pace(60_000, 10_000_000)), Ok(()));
         assert_eq!(drive(calls(99), || 0, 1, pace(60_000, 10_000_000)), Ok(()), "a debt is not handed on");
+    }
+
+    #[test]
+    fn a_debt_is_paid_by_the_interval_and_the_rest_stays() {
+        let pays = async {
+            charge(3 * INTERVAL + 7);
+            pay(INTERVAL).await;
+        };
+        assert_eq!(drive(pays, || 0, 1, pace(60_000, 10_000_000)), Ok(()));
+        assert_eq!(charged(), 7);
     }
 
     #[test]

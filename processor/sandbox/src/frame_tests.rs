@@ -184,3 +184,29 @@ fn outcomes_are_told_by_their_kind() {
     assert!(judge(0, b"x", &RULES).is_err());
     assert!(judge(3, b"", &RULES).is_err());
 }
+
+#[test]
+fn the_limit_of_bytes_may_be_reached() {
+    let bytes = encode(&[one()]);
+    let rules = |output_bytes| Rules { output_bytes: output_bytes as u32, ..RULES };
+    assert_eq!(check_outputs(&bytes, &rules(bytes.len())).unwrap().len(), 1);
+    assert_eq!(check_outputs(&bytes, &rules(bytes.len() - 1)).unwrap_err().code, FaultCode::OutputTooLarge);
+}
+
+#[test]
+fn a_timestamp_may_be_unknown_but_not_before_1970() {
+    let code = |timestamp_ms| {
+        let bytes = encode(&[Owned { timestamp_ms: Some(timestamp_ms), ..one() }]);
+        check_outputs(&bytes, &RULES).map(|_| ()).map_err(|fault| fault.code)
+    };
+    for known in [-1, 0, 1, i64::MAX, INHERIT] {
+        assert_eq!(code(known), Ok(()), "{known}");
+    }
+    for unknown in [-2, i64::MIN + 1] {
+        assert_eq!(code(unknown), Err(FaultCode::Contract), "{unknown}");
+    }
+}
+
+fn one() -> Owned {
+    Owned { topic: 0, partition: None, timestamp_ms: None, key: None, value: Some(b"v".to_vec()), headers: Vec::new() }
+}

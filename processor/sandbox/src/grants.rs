@@ -137,6 +137,18 @@ mod tests {
     }
 
     #[test]
+    fn either_grant_alone_makes_a_guest_follow_the_record() {
+        let imports = ["wasi:clocks/wall-clock@0.2.6".into(), "wasi:random/random@0.2.6".into()];
+        let with = |clock, random| Grants { clock, random, ..Grants::default() }.follow_the_record(&imports);
+        assert!(with(Clock::Record, Randomness::None));
+        assert!(with(Clock::None, Randomness::Seeded));
+        assert!(!with(Clock::Real, Randomness::Real));
+        let none = Grants { clock: Clock::Record, random: Randomness::Seeded, ..Grants::default() };
+        assert!(!none.follow_the_record(&[]), "who does not ask sees nothing of it");
+        assert!(!none.follow_the_record(&["wasi:io/poll@0.2.6".into()]));
+    }
+
+    #[test]
     fn the_network_and_the_unknown_are_refused_by_name() {
         let imports =
             ["wasi:sockets/tcp@0.2.0", "wasi:http/outgoing-handler@0.2.0", "acme:db/query", "wasi:io/poll@0.3.0"];

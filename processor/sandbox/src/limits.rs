@@ -161,6 +161,19 @@ mod tests {
     fn tables_are_counted_in_elements() {
         let mut limiter = Limiter::new(&Limits { table_elements: 10, ..Limits::default() });
         assert!(limiter.table_growing(0, 10, None).unwrap());
+        assert!(!limiter.refused());
         assert!(!limiter.table_growing(10, 11, None).unwrap());
+        assert!(limiter.refused());
+    }
+
+    #[test]
+    fn growth_costs_fuel_and_that_of_tables_by_the_element() {
+        let mut limiter = Limiter::new(&Limits { table_elements: 10, ..Limits::default() });
+        drive::charge_start();
+        assert!(limiter.memory_growing(0, PAGE, None).unwrap());
+        assert_eq!(drive::charged(), FUEL_PER_GROWTH);
+        drive::charge_start();
+        assert!(limiter.table_growing(3, 10, None).unwrap());
+        assert_eq!(drive::charged(), FUEL_PER_GROWTH + 7);
     }
 }

@@ -247,3 +247,18 @@ fn imports(engine: &Engine, component: &Component) -> Vec<String> {
 fn list(names: &[String]) -> String {
     if names.is_empty() { "no exports".into() } else { names.join(", ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_may_have_so_many_bytes_and_not_one_more() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(MAX_BYTES).unwrap();
+        assert_eq!(Module::bytes(file.path()).unwrap().len() as u64, MAX_BYTES);
+        file.as_file().set_len(MAX_BYTES + 1).unwrap();
+        let refused = Module::bytes(file.path()).unwrap_err();
+        assert!(matches!(refused, LoadError::Read { source, .. } if source.to_string().contains("more than")));
+    }
+}
