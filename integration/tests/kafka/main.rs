@@ -10,6 +10,7 @@ mod membership;
 mod metrics;
 mod neighbours;
 mod parallel;
+mod probes;
 mod records;
 mod refusals;
 mod reload;

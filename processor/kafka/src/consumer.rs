@@ -15,11 +15,10 @@ use crate::locate::{self, Place};
 use crate::parking::Parking;
 use crate::position::{PartitionProgress, Position, TopicPartition};
 use crate::properties::Properties;
-use crate::standing::{self, Standing};
+use crate::standing::{self, Standings};
 use crate::wake::Wake;
 use rdkafka_sys as sys;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
@@ -345,9 +344,9 @@ impl Consumer {
         }
     }
 
-    /// Where the consumer stands in its partitions, once there is news of it: as often as `statistics.interval.ms` says.
+    /// Where the consumer stands, once there is news of it: as often as `statistics.interval.ms` says.
     /// Owning thread only.
-    pub fn standings(&self) -> Option<BTreeMap<TopicPartition, Standing>> {
+    pub fn standings(&self) -> Option<Standings> {
         standing::parse(&self.shared.statistics.take()?)
     }
 

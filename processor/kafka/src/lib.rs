@@ -39,7 +39,7 @@ pub use position::{Offset, PartitionProgress, Position, TopicPartition};
 pub use producer::{Output, Partitioning, Producer};
 pub use properties::Properties;
 pub use reader::Reader;
-pub use standing::Standing;
+pub use standing::{Standing, Standings};
 pub use wake::Wake;
 
 /// The version of librdkafka that is linked in, such as `2.12.1`.

@@ -1,4 +1,4 @@
-//! Where a consumer stands in its partitions, read from librdkafka's statistics: how far it has fetched, where the log ends
+//! Where a consumer stands in its partitions and whether it reaches anybody, read from librdkafka's statistics: how far it has fetched, where the log ends
 //! for it, and what waits to be taken. That it comes from there and not from the watermark calls has a reason: those know
 //! the high watermark only, and neither the last stable offset nor what was fetched and left out, such as the markers that
 //! end transactions.
@@ -7,6 +7,14 @@ use crate::position::{Position, TopicPartition};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// A consumer, as of the last statistics.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Standings {
+    pub partitions: BTreeMap<TopicPartition, Standing>,
+    /// A broker is connected. One that is there and says nothing still is, until its requests or the session time out.
+    pub reachable: bool,
+}
 
 /// One partition, as of the last statistics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -23,7 +31,14 @@ pub struct Standing {
 #[derive(Deserialize)]
 struct Statistics {
     #[serde(default)]
+    brokers: BTreeMap<String, Broker>,
+    #[serde(default)]
     topics: BTreeMap<String, Topic>,
+}
+
+#[derive(Deserialize)]
+struct Broker {
+    state: String,
 }
 
 #[derive(Deserialize)]
@@ -39,10 +54,11 @@ struct Partition {
     ls_offset: i64,
 }
 
-/// The partitions in one text of statistics. `None`: it is not what we know.
-pub(crate) fn parse(json: &[u8]) -> Option<BTreeMap<TopicPartition, Standing>> {
+/// What one text of statistics says. `None`: it is not what we know.
+pub(crate) fn parse(json: &[u8]) -> Option<Standings> {
     let statistics: Statistics = serde_json::from_slice(json).ok()?;
-    let mut standings = BTreeMap::new();
+    let reachable = statistics.brokers.values().any(|broker| broker.state == "UP");
+    let mut partitions = BTreeMap::new();
     for (name, topic) in statistics.topics {
         let name: Arc<str> = name.into();
         // Partition -1 is librdkafka's own.
@@ -53,10 +69,10 @@ pub(crate) fn parse(json: &[u8]) -> Option<BTreeMap<TopicPartition, Standing>> {
                 end: position(partition.ls_offset),
                 waiting: u64::try_from(partition.fetchq_cnt).unwrap_or(0),
             };
-            standings.insert(TopicPartition { topic: Arc::clone(&name), partition: partition.partition }, standing);
+            partitions.insert(TopicPartition { topic: Arc::clone(&name), partition: partition.partition }, standing);
         }
     }
-    Some(standings)
+    Some(Standings { partitions, reachable })
 }
 
 #[cfg(test)]
@@ -65,16 +81,19 @@ mod tests {
 
     #[test]
     fn partitions_are_read_and_what_is_unknown_is_none() {
-        let json = br#"{ "name": "c", "brokers": {}, "topics": { "in": { "topic": "in", "partitions": {
+        let json = br#"{ "name": "c", "brokers": { "a:1/1": { "state": "DOWN" }, "b:1/2": { "state": "UP" } }, "topics": { "in": { "topic": "in", "partitions": {
             "0": { "partition":0, "fetchq_cnt":3, "next_offset":101, "ls_offset":100, "hi_offset":120 },
             "1": { "partition":1, "fetchq_cnt":0, "next_offset":-1001, "ls_offset":-1001 },
             "-1": { "partition":-1, "fetchq_cnt":0, "next_offset":0, "ls_offset":-1001 } } } } }"#;
-        let standings = parse(json).unwrap();
+        let Standings { partitions: standings, reachable } = parse(json).unwrap();
+        assert!(reachable, "one of two is up");
         assert_eq!(standings.len(), 2);
         let of = |partition| standings[&TopicPartition { topic: "in".into(), partition }];
         assert_eq!(of(0), Standing { next: Some(Position(101)), end: Some(Position(100)), waiting: 3 });
         assert_eq!(of(1), Standing::default());
-        assert_eq!(parse(b"{}"), Some(BTreeMap::new()));
+        assert_eq!(parse(b"{}"), Some(Standings { partitions: BTreeMap::new(), reachable: false }));
+        let down = br#"{ "brokers": { "a:1/1": { "state": "TRY_CONNECT" } } }"#;
+        assert!(!parse(down).unwrap().reachable);
         assert_eq!(parse(b"what"), None);
     }
 }

@@ -52,6 +52,7 @@ fn running(worker: &Arc<Counters>, plan: Plan) -> Arc<Running> {
         engine: engine.unwrap(),
         reloads: Arc::default(),
         partition_metrics: false,
+        orders: Arc::default(),
     })
 }
 
@@ -124,11 +125,15 @@ async fn alive_from_the_first_then_started_then_ready() {
     assert!(ask(address, "/startupz").await.starts_with("HTTP/1.1 200"), "whatever the brokers do");
     let answer = ask(address, "/readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("not in its group"), "{answer}");
-    worker.status.set(WorkerStatus { member: true, ready_lanes: 1 });
+    worker.status.set(WorkerStatus { member: true, reachable: true, ready_lanes: 1 });
     assert!(ask(address, "/readyz").await.contains("1 of 2 lanes"));
-    worker.status.set(WorkerStatus { member: true, ready_lanes: 2 });
+    worker.status.set(WorkerStatus { member: true, reachable: true, ready_lanes: 2 });
     assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
     assert!(ask(address, "/metrics").await.contains("\npelton_ready 1\n"));
+    worker.status.set(WorkerStatus { member: true, reachable: false, ready_lanes: 2 });
+    let answer = ask(address, "/readyz").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("no broker"), "{answer}");
+    worker.status.set(WorkerStatus { member: true, reachable: true, ready_lanes: 2 });
     breaker.failed(Instant::now());
     let answer = ask(address, "/readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("transform t has used up"), "{answer}");
@@ -268,7 +273,7 @@ async fn a_pause_by_hand_is_told_and_is_no_reason_to_be_unready() {
     let (name, topics, by_hand) = ("t".into(), Vec::new(), Arc::default());
     let allowance = Allowance { name, topics, breaker: Arc::clone(&breaker), by_hand, share: 1000 };
     let worker: Arc<Counters> = Arc::default();
-    worker.status.set(WorkerStatus { member: true, ready_lanes: 2 });
+    worker.status.set(WorkerStatus { member: true, reachable: true, ready_lanes: 2 });
     status.started(running(&worker, Plan { allowances: vec![allowance], ..Plan::empty() }), control());
     let order = async |what: &str| {
         let stream = tokio::net::UnixStream::connect(&socket).await.unwrap();

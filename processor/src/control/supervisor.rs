@@ -187,6 +187,7 @@ async fn supervise(
         engine: prepared.engine.clone(),
         reloads: Arc::clone(&reloader.counts),
         partition_metrics: prepared.partition_metrics,
+        orders: Arc::clone(&orders),
     });
     let control = Control {
         generations: Arc::clone(&prepared.generations),

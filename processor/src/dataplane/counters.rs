@@ -262,6 +262,8 @@ impl Gauge {
 pub struct WorkerStatus {
     /// It is in its consumer group.
     pub member: bool,
+    /// It is connected to a broker, as of the last statistics.
+    pub reachable: bool,
     /// Lanes that have a producer: transactional ids are taken over.
     pub ready_lanes: u64,
 }
@@ -272,12 +274,13 @@ pub struct Status(AtomicU64);
 
 impl Status {
     pub fn set(&self, status: WorkerStatus) {
-        self.0.store(status.ready_lanes << 1 | u64::from(status.member), Ordering::Relaxed);
+        let bits = u64::from(status.reachable) << 1 | u64::from(status.member);
+        self.0.store(status.ready_lanes << 2 | bits, Ordering::Relaxed);
     }
 
     pub fn get(&self) -> WorkerStatus {
         let word = self.0.load(Ordering::Relaxed);
-        WorkerStatus { member: word & 1 == 1, ready_lanes: word >> 1 }
+        WorkerStatus { member: word & 1 == 1, reachable: word & 2 == 2, ready_lanes: word >> 2 }
     }
 }
 

@@ -5,10 +5,9 @@ use super::plan::{DeliveryPlan, Plan};
 use super::ports::{Progress, Source};
 use crate::config::{Assignment, GroupProtocol, Latency};
 use pelton_kafka::{
-    Batch, Consumer, ConsumerError, GroupMetadata, NotAMember, Position, Properties, RebalanceHandler, Standing,
+    Batch, Consumer, ConsumerError, GroupMetadata, NotAMember, Position, Properties, RebalanceHandler, Standings,
     TopicPartition, TxnError, Wake,
 };
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,7 +48,7 @@ impl Source for KafkaSource {
         self.consumer.forward(partition, lane);
     }
 
-    fn standings(&mut self) -> Option<BTreeMap<TopicPartition, Standing>> {
+    fn standings(&mut self) -> Option<Standings> {
         self.consumer.standings()
     }
 

@@ -25,7 +25,7 @@ use super::ports::{Progress, Report, Sink};
 use super::utilization::{Utilization, nanos};
 use super::worker::WorkerError;
 use pelton_kafka::{
-    Batch, Blame, Fate, PartitionProgress, Position, RebalanceHandler, Standing, TopicPartition, TxnError,
+    Batch, Blame, Fate, PartitionProgress, Position, RebalanceHandler, Standing, Standings, TopicPartition, TxnError,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,6 +60,8 @@ pub struct Lanes<K, P> {
     utilization: Utilization,
     /// Of each partition, as last heard.
     standings: BTreeMap<TopicPartition, Standing>,
+    /// A broker is connected, as far as is known.
+    reachable: bool,
 }
 
 impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
@@ -81,12 +83,13 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             published: None,
             utilization,
             standings: BTreeMap::new(),
+            reachable: true,
         }
     }
 
     /// News of where reading stands.
-    pub fn heard(&mut self, standings: BTreeMap<TopicPartition, Standing>) {
-        self.standings = standings;
+    pub fn heard(&mut self, standings: Standings) {
+        Standings { partitions: self.standings, reachable: self.reachable } = standings;
     }
 
     /// The worker had nothing to do in between, or nowhere to put it.
@@ -106,7 +109,11 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         self.published = Some(now);
         let ready = |lane: &&Lane<K>| lane.ready && lane.rollbacks < UNREADY_AFTER && lane.busy(now) < UNREADY_BUSY;
         let ready_lanes = self.lanes.iter().filter(ready).count() as u64;
-        self.counters.status.set(WorkerStatus { member: self.progress.fence().is_ok(), ready_lanes });
+        self.counters.status.set(WorkerStatus {
+            member: self.progress.fence().is_ok(),
+            reachable: self.reachable,
+            ready_lanes,
+        });
         self.utilization.worked(now);
         let place = |(partition, progress): (&TopicPartition, Reached)| {
             let lag = self.standings.get(partition).and_then(|standing| lag(&progress, standing));

@@ -3,10 +3,9 @@
 
 use super::plan::Plan;
 use pelton_kafka::{
-    Batch, ConsumerError, NotAMember, Output, PartitionProgress, Position, ProduceError, RebalanceHandler, Standing,
+    Batch, ConsumerError, NotAMember, Output, PartitionProgress, Position, ProduceError, RebalanceHandler, Standings,
     TopicPartition, TxnError,
 };
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,8 +25,8 @@ pub trait Source {
     fn subscribe(&mut self, plan: &Plan) -> Result<(), ConsumerError>;
     /// From now on this partition's records wait for `lane`. A seek must follow.
     fn forward(&mut self, partition: &TopicPartition, lane: usize);
-    /// Where reading stands in each partition, when there is news of it: for observers.
-    fn standings(&mut self) -> Option<BTreeMap<TopicPartition, Standing>> {
+    /// Where reading stands, when there is news of it: for observers.
+    fn standings(&mut self) -> Option<Standings> {
         None
     }
     /// Returns when there may be something to do, at the latest after `timeout`.

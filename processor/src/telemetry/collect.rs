@@ -6,6 +6,7 @@ use crate::dataplane::counters::{Counters, TransformCounters};
 use crate::dataplane::histogram::Reading;
 use crate::dataplane::lag::Lag;
 use crate::dataplane::wanted::Wanted;
+use crate::dataplane::worker::{Order, Orders};
 use pelton_kafka::TopicPartition;
 use pelton_sandbox::Engine;
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ pub struct Running {
     pub reloads: Arc<ReloadCounts>,
     /// Whether the lag of each partition is told.
     pub partition_metrics: bool,
+    /// What the workers are told to do.
+    pub orders: Arc<Orders>,
 }
 
 /// How reloads ended.
@@ -57,9 +60,15 @@ pub enum Value {
 impl Running {
     /// Whether records can flow, and what keeps them.
     pub fn ready(&self) -> (bool, Vec<String>) {
+        if self.orders.get() != Order::Run {
+            return (false, vec!["it is told to stop: what is open is ended, no more records are taken".to_owned()]);
+        }
         let mut reasons = Vec::new();
         for (index, worker) in self.workers.iter().enumerate() {
             let status = worker.status.get();
+            if status.member && !status.reachable {
+                reasons.push(format!("worker {index} reaches no broker"));
+            }
             if !status.member {
                 reasons.push(format!("worker {index} is not in its group"));
             }

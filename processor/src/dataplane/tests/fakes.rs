@@ -14,7 +14,7 @@ use crate::dataplane::wanted::Wanted;
 use crate::dataplane::worker::{Order, Orders, Worker, WorkerError};
 use pelton_kafka::{
     Batch, Blame, ConsumerError, Fate, NotAMember, Output, OwnedMessage, PartitionProgress, Partitioning, Position,
-    ProduceError, RebalanceHandler, Standing, Start, TopicPartition, TxnError,
+    ProduceError, RebalanceHandler, Standing, Standings, Start, TopicPartition, TxnError,
 };
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -475,13 +475,13 @@ impl Source for FakeSource {
         }
     }
 
-    fn standings(&mut self) -> Option<BTreeMap<TopicPartition, Standing>> {
+    fn standings(&mut self) -> Option<Standings> {
         let cluster = self.cluster.borrow();
         let standing = |(partition, (_, next)): (&i32, &(usize, i64))| {
             let (end, next) = (Some(Position(cluster.logs[partition])), Some(Position(*next)));
             (tp(*partition), Standing { next, end, waiting: 0 })
         };
-        Some(cluster.owned.iter().map(standing).collect())
+        Some(Standings { partitions: cluster.owned.iter().map(standing).collect(), reachable: true })
     }
 
     fn wait(&mut self, timeout: Duration) {
