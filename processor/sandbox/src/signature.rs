@@ -9,7 +9,7 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
+use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes};
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
@@ -118,10 +118,11 @@ impl PrivateKey {
         SigningKey::from_pkcs8_pem(&read(path)?).map(Self).map_err(|_| not())
     }
 
-    /// As PEM.
+    /// As PEM: the first version of PKCS#8, without the public half, which OpenSSL 3.0 cannot read.
     pub fn to_pem(&self) -> String {
+        let half = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None };
         // Cannot fail: the encoding of 32 bytes has a fixed form.
-        self.0.to_pkcs8_pem(LineEnding::LF).map(|pem| pem.to_string()).unwrap_or_default()
+        half.to_pkcs8_pem(LineEnding::LF).map(|pem| pem.to_string()).unwrap_or_default()
     }
 
     /// Its other half.
@@ -209,6 +210,16 @@ mod tests {
         assert!(public.verifies(b"module", &signature));
         assert!(!public.verifies(b"another", &signature));
         assert!(!PrivateKey::generate().unwrap().public().verifies(b"module", &signature));
+    }
+
+    /// The same bytes as `openssl pkey` writes: version 0, the algorithm, 32 bytes of key.
+    #[test]
+    fn a_private_key_is_written_as_openssl_reads_it() {
+        let pem = PrivateKey::generate().unwrap().to_pem();
+        let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let der = STANDARD.decode(body).unwrap();
+        let head = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+        assert_eq!((&der[..16], der.len()), (&head[..], 48));
     }
 
     /// Made with `openssl genpkey -algorithm ed25519`, `openssl pkey -pubout`, `openssl pkeyutl -sign -rawin | base64 -w0`.
