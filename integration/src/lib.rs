@@ -13,7 +13,11 @@ pub mod proxy;
 pub mod scrape;
 pub mod torture;
 
+pub use broker::jvm::spawn_bound;
+
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The root of the repository.
@@ -24,6 +28,24 @@ pub fn root() -> PathBuf {
 /// Where things are kept between runs.
 pub fn cache() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// SIGTERM and Ctrl-C set `stop`.
+pub fn stop_on_signals(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let stop = Arc::clone(stop);
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            stop.store(true, Ordering::Relaxed);
+            std::io::Result::Ok(())
+        })
+    });
+    Ok(())
 }
 
 /// Asks until `condition` gives something, for at most `limit`. Machines are shared: limits are generous.

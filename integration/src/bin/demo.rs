@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 
 fn demo(args: &Args) -> Result<bool> {
     let stop = Arc::new(AtomicBool::new(false));
-    stop_on_signals(&stop)?;
+    pelton_integration::stop_on_signals(&stop)?;
     let kafka = Kafka::start()?;
     eprintln!("Kafka: {}", kafka.description);
     let log = pelton_integration::cache().join("demo.log");
@@ -111,23 +111,6 @@ impl Kafka {
             }
         }
     }
-}
-
-fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let stop = Arc::clone(stop);
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            stop.store(true, Ordering::Relaxed);
-            std::io::Result::Ok(())
-        })
-    });
-    Ok(())
 }
 
 /// In a process group of its own: Ctrl-C is ours to handle, Pelton is drained by us.

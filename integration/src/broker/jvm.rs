@@ -62,11 +62,11 @@ pub(super) fn start() -> Result<Broker> {
     Ok(Broker { bootstrap, description: "Apache Kafka 4.3.1 on the JVM".into() })
 }
 
-/// Starts the broker so that it dies with this process even when that is killed. The signal is bound to the thread that
+/// Starts a process that dies with this one even when that is killed. The signal is bound to the thread that
 /// forks, so that thread stays.
-pub(crate) fn spawn_bound(mut command: Command) -> Result<Child> {
+pub fn spawn_bound(mut command: Command) -> Result<Child> {
     let (send, receive) = std::sync::mpsc::channel();
-    std::thread::Builder::new().name("kafka-parent".into()).spawn(move || {
+    std::thread::Builder::new().name("parent".into()).spawn(move || {
         // SAFETY: prctl is async-signal-safe and changes only the child.
         #[allow(unsafe_code, reason = "PR_SET_PDEATHSIG has no safe wrapper in std")]
         unsafe {
@@ -80,7 +80,7 @@ pub(crate) fn spawn_bound(mut command: Command) -> Result<Child> {
             std::thread::park();
         }
     })?;
-    receive.recv().context("the thread that starts the broker ended")?.context("cannot start the broker")
+    receive.recv().context("the thread that starts processes ended")?.context("it cannot be started")
 }
 
 /// The log of the broker that was started last, if it has ended.
