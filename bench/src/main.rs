@@ -12,6 +12,7 @@ mod neighbours;
 mod parallel;
 mod raw;
 mod reload;
+mod scale;
 mod stream;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +30,8 @@ struct Args {
 enum Bench {
     /// Throughput and CPU, exactly-once: Pelton with every guard on against the bare loop with the same work, in turns.
     Raw(compare::Options),
+    /// 500 transforms and 1,000 partitions in one process: start, memory, threads.
+    Scale(scale::Options),
     /// A transform that computes 200 us on each record of one partition: alone, and shared by instances.
     Parallel(parallel::Options),
     /// What a transform that times out on every record does to its neighbour's latency, before and after its breaker acts.
@@ -67,6 +70,7 @@ enum Bench {
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Bench::Raw(options) => compare::run(&options),
+        Bench::Scale(options) => scale::run(&options),
         Bench::Parallel(options) => parallel::run(&options),
         Bench::Neighbours { rounds, seconds } => {
             broker::start().and_then(|broker| neighbours::run(&broker.bootstrap, rounds, Duration::from_secs(seconds)))
