@@ -16,3 +16,4 @@ mod rollout;
 mod status;
 mod support;
 mod tools;
+mod traces;

@@ -52,6 +52,7 @@ fn running(worker: &Arc<Counters>, plan: Plan) -> Arc<Running> {
         engine: engine.unwrap(),
         reloads: Arc::default(),
         partition_metrics: false,
+        exports: Default::default(),
     })
 }
 

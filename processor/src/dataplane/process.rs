@@ -7,6 +7,7 @@ use super::isolation::Refusal;
 use super::plan::{Plan, TransformPlan};
 use super::ports::Sink;
 use super::seat::{Portion, Seat, Work};
+use super::traced::Traces;
 use super::worker::WorkerError;
 use pelton_kafka::{Batch, Message, TxnError};
 use pelton_sandbox::{Header, Record};
@@ -30,12 +31,19 @@ pub struct Processor {
     /// By transform.
     seats: Vec<Seat>,
     counters: Arc<Counters>,
+    traces: Option<Arc<Traces>>,
 }
 
 impl Processor {
     pub fn new(plan: Arc<Plan>, counters: Arc<Counters>) -> Self {
         let seats = plan.transforms.iter().map(|transform| Seat::new(counters.transform(&transform.name))).collect();
-        Processor { plan, seats, counters }
+        Processor { plan, seats, counters, traces: None }
+    }
+
+    /// Follows records.
+    pub fn traced(mut self, traces: Option<Arc<Traces>>) -> Self {
+        self.traces = traces;
+        self
     }
 
     /// Processes `batch` into the open transaction of `sink`. With a `refusal`, transforms that write to the topic which
@@ -52,12 +60,15 @@ impl Processor {
             self.adopt(plan);
         }
         let (headers, ranges) = headers(batch);
+        let followed = self.traces.as_deref().and_then(|traces| traces.batch(plan, batch, &headers, &ranges));
         for (index, transform) in plan.transforms.iter().enumerate() {
             // A canary that is over gets records until the plan is taken up that is without it: never two generations in one
             // transaction of a partition.
             let trial = transform.trial.as_deref().filter(|trial| trial.is_canary() || !trial.is_over());
             let (portion, canary) = (Portion::for_records(batch.len()), Portion::default());
-            let mut work = Work { plan, transform, index, trial, counters: &self.counters, portion, canary };
+            let passage = followed.as_ref().map(|followed| transform.follow(followed));
+            let passage = passage.as_ref();
+            let mut work = Work { plan, transform, index, trial, counters: &self.counters, passage, portion, canary };
             for (message, range) in batch.iter().zip(&ranges) {
                 let place = message.topic() as usize;
                 let Some(topic) = transform.inputs[place] else { continue };
@@ -72,6 +83,9 @@ impl Processor {
             let start = Instant::now();
             let settled = self.seats[index].settle(&work, refusal, sink);
             spent.add(index, start.elapsed());
+            if let Some(passage) = passage {
+                passage.end();
+            }
             settled?;
         }
         Ok(())
