@@ -162,7 +162,10 @@ fn id(text: &str, bytes: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::export::Limits;
+    use crate::telemetry::limit::Limit;
     use std::sync::Mutex;
+    use std::time::Duration;
     use tracing_subscriber::layer::SubscriberExt;
 
     /// The lines that these events make.
@@ -176,6 +179,29 @@ mod tests {
         let seen = Arc::default();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(Look(Arc::clone(&seen))), log);
         Arc::try_unwrap(seen).unwrap().into_inner().unwrap()
+    }
+
+    #[test]
+    fn lines_are_limited_as_on_stderr_and_a_thread_that_pushes_is_left_out() {
+        let long = Duration::from_secs(3_600);
+        let queue = Arc::new(Queue::new(Limits { queue: 1_000, batch: 1_000, delay: long, patience: long }));
+        install(Arc::clone(&queue));
+        let log = || {
+            let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
+            let layers = stderr.and_then(Export).with_filter(Limit);
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layers), || {
+                (0..80).for_each(|_| tracing::info!("again"));
+            });
+        };
+        log();
+        assert_eq!(queue.taken().len(), 50, "each line counts once, for both");
+        let pushing = std::thread::spawn(move || {
+            leave_out_this_thread();
+            let log = || tracing::warn!(code = "telemetry.push", "the collector is away");
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(Export), log);
+        });
+        pushing.join().unwrap();
+        assert_eq!(queue.taken(), [], "else it would tell the collector about the collector");
     }
 
     #[test]
