@@ -63,7 +63,7 @@ fn turn(counters: &Counters, batch: usize) -> Duration {
     cpu() - start
 }
 
-fn cpu() -> Duration {
+pub(crate) fn cpu() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
 }

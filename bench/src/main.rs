@@ -14,6 +14,7 @@ mod raw;
 mod reload;
 mod scale;
 mod stream;
+mod traces;
 
 use clap::{Parser, Subcommand};
 use pelton_integration::broker;
@@ -49,7 +50,7 @@ enum Bench {
     Latency(latency::Options),
     /// Swaps of a module under load: nothing lost, doubled or mixed; latency and memory before and after.
     Reload(reload::Options),
-    /// What counting costs, by the calls that a worker makes for it. No Kafka.
+    /// What counting and following records cost, by the calls that a worker makes for it. No Kafka.
     Instruments {
         /// CPU that a record costs in all, in microseconds: as `smoke` says.
         #[arg(long, default_value_t = 2.0)]
@@ -75,7 +76,9 @@ fn main() -> ExitCode {
         Bench::Neighbours { rounds, seconds } => {
             broker::start().and_then(|broker| neighbours::run(&broker.bootstrap, rounds, Duration::from_secs(seconds)))
         }
-        Bench::Instruments { record_us } => instruments::run(record_us),
+        Bench::Instruments { record_us } => {
+            instruments::run(record_us).and_then(|well| Ok(traces::run(record_us)? && well))
+        }
         Bench::Boundary(options) => boundary::run(&options),
         Bench::Latency(options) => latency::run(&options),
         Bench::Reload(options) => reload::run(&options),

@@ -1,10 +1,11 @@
 //! What the integration tests, the demo and the benchmarks stand on: a real broker ([`broker`]), topics, producers and
 //! read_committed readers ([`kafka`]), guests built from source ([`guest`]), the `pelton` process itself
-//! ([`process`]) and what it tells of itself ([`scrape`]); and the torture run ([`torture`]) on a cluster that may be hurt ([`cluster`]) behind a fault proxy
+//! ([`process`]) and what it tells of itself ([`scrape`], [`collected`]); and the torture run ([`torture`]) on a cluster that may be hurt ([`cluster`]) behind a fault proxy
 //! ([`proxy`]). Everything waits on conditions with a deadline; nothing sleeps.
 
 pub mod broker;
 pub mod cluster;
+pub mod collected;
 pub mod guest;
 pub mod hostile;
 pub mod kafka;

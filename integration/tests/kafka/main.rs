@@ -18,3 +18,4 @@ mod rollout;
 mod status;
 mod support;
 mod tools;
+mod traces;

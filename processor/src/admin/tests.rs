@@ -53,6 +53,7 @@ fn running(worker: &Arc<Counters>, plan: Plan) -> Arc<Running> {
         reloads: Arc::default(),
         partition_metrics: false,
         orders: Arc::default(),
+        exports: Default::default(),
     })
 }
 

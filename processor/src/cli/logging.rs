@@ -1,5 +1,5 @@
 //! Logs: to stderr, as text or JSON, filtered by `-v`, `-q` and PELTON_LOG, and so many lines of one place in so long
-//! ([`crate::telemetry::limit`]).
+//! ([`crate::telemetry::limit`]). The same lines go to a collector where the environment asks for that ([`crate::telemetry::logs`]).
 
 use std::io::IsTerminal;
 
@@ -11,6 +11,7 @@ use tracing_subscriber::{EnvFilter, Layer, reload};
 use super::{Global, LogFormat, Paint};
 use crate::telemetry::level;
 use crate::telemetry::limit::Limit;
+use crate::telemetry::logs::Export;
 
 /// Once, before the first event. A second call changes nothing.
 pub(super) fn init(global: &Global) {
@@ -39,5 +40,7 @@ pub(super) fn init(global: &Global) {
     let (filter, handle) = reload::Layer::new(filter);
     level::install(handle);
     // It fails only where a subscriber is there already: then that one stands.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter.and(Limit))).try_init();
+    // One filter for both: the limit counts each line once.
+    let layers = layer.and_then(Export).with_filter(filter.and(Limit));
+    let _ = tracing_subscriber::registry().with(layers).try_init();
 }

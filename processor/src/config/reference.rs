@@ -47,7 +47,7 @@ environment variables, except where `{ env: X }` is written.
 | `PELTON_INSTANCE` | the name of this process, if `instance` is `auto` |
 | `PELTON_LOG` | log filter, such as `info,pelton=debug` |
 | `PELTON_LOG_FORMAT` | `text` or `json`, as `--log-format` |
-| `OTEL_…` | where metrics are pushed to: [metrics.md](../metrics.md) |
+| `OTEL_…` | where metrics, traces and the log are pushed to: [metrics.md](../metrics.md), [telemetry.md](../guide/telemetry.md) |
 | `KAFKA_BOOTSTRAP_SERVERS` | `kafka.bootstrap_servers` (`PELTON__KAFKA__BOOTSTRAP_SERVERS` wins over it) |
 
 ### Values

@@ -4,6 +4,7 @@
 //! one, or SIGQUIT, aborts. SIGHUP reloads, and so does a change of a file that the configuration is made of. A worker whose consumer has had a fatal error is started again, a few times; any other that
 //! cannot go on drains the others and gives the process its exit code.
 
+use super::exports::{self, Exporting};
 use super::prepare::{self, Prepared, prepare, workers};
 use super::reload::Reloader;
 use super::triggers::{self, Triggers};
@@ -21,8 +22,10 @@ use crate::dataplane::ports::{Sink, Source};
 use crate::dataplane::process::Processor;
 use crate::dataplane::recent::Recent;
 use crate::dataplane::sink::{KafkaSink, LaneParts};
+use crate::dataplane::traced::Traces;
 use crate::dataplane::worker::{Order, Orders, Worker, WorkerError};
-use crate::telemetry::{Push, Pusher, Running as Observed, limit};
+use crate::telemetry::traces::Tracer;
+use crate::telemetry::{Running as Observed, limit};
 use pelton_kafka::{Batch, Consumer, GroupMetadata, Wake};
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -120,6 +123,7 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
         Ok(prepared) => prepared,
         Err(problems) => return Ended::Refused(problems),
     };
+    let exporting = Exporting::start(&prepared.identity);
     let count = workers(&loaded.config).clamp(1, prepared.partitions.max(1));
     tracing::info!(
         application = %prepared.identity.application,
@@ -143,7 +147,8 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
     let (wanted, generations) = (Arc::clone(wanted), Arc::clone(generations));
     let reloader = Reloader::new(sources.clone(), loaded, engine.clone(), producer.clone(), wanted, generations);
     let reloader = Arc::new(reloader);
-    let ended = runtime.block_on(supervise(&prepared, &reloader, parts, count, &status));
+    let ended = runtime.block_on(supervise(&prepared, &exporting, &reloader, parts, count, &status));
+    exporting.stop();
     // Threads that hang in a call of librdkafka must not keep the process.
     runtime.shutdown_background();
     ended
@@ -151,6 +156,7 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
 
 async fn supervise(
     prepared: &Prepared,
+    exporting: &Exporting,
     reloader: &Arc<Reloader>,
     parts: &impl Parts,
     count: usize,
@@ -161,7 +167,7 @@ async fn supervise(
     let mut running = Vec::new();
     for index in 0..count {
         let counters = Arc::new(Counters::default());
-        match start(prepared, parts, index, &orders, &report, &counters) {
+        match start(prepared, &exporting.tracer, parts, index, &orders, &report, &counters) {
             Ok(wake) => running.push(Running {
                 wake,
                 counters,
@@ -176,7 +182,7 @@ async fn supervise(
         }
     }
     let restart = |index: usize, counters: &Arc<Counters>| {
-        start(prepared, parts, index, &orders, &report, counters).map_err(|error| error.to_string())
+        start(prepared, &exporting.tracer, parts, index, &orders, &report, counters).map_err(|error| error.to_string())
     };
     let drain_limit = prepared.plan.delivery.drain_limit;
     let triggers = Triggers::new(reloader);
@@ -188,6 +194,7 @@ async fn supervise(
         reloads: Arc::clone(&reloader.counts),
         partition_metrics: prepared.partition_metrics,
         orders: Arc::clone(&orders),
+        exports: exporting.counts.clone(),
     });
     let control = Control {
         generations: Arc::clone(&prepared.generations),
@@ -195,7 +202,7 @@ async fn supervise(
         config: Arc::clone(&reloader.shown),
     };
     status.started(Arc::clone(&observed), control);
-    let pusher = push(prepared, observed);
+    let pusher = exports::metrics(&prepared.identity, observed);
     let limited = tokio::spawn(limit::report());
     let watch = tokio::spawn(triggers::watch(Arc::clone(reloader), triggers.clone()));
     let ended = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart, &triggers).await;
@@ -221,23 +228,6 @@ async fn supervise(
         "stopped"
     );
     ended
-}
-
-/// Pushes metrics where the environment asks for it. What it asks for in vain is told; records matter more.
-fn push(prepared: &Prepared, observed: Arc<Observed>) -> Option<Pusher> {
-    let identity = &prepared.identity;
-    let push = Push::from_env(|name| std::env::var(name).ok(), &identity.application, &identity.instance);
-    let pusher = match push {
-        Ok(push) => Pusher::start(push?, observed),
-        Err(unfit) => Err(unfit.to_string()),
-    };
-    pusher
-        .inspect(|_| tracing::info!("metrics are pushed by OTLP"))
-        .inspect_err(|error| {
-            let advice = "correct the variable and restart; nothing is pushed";
-            tracing::error!(code = "telemetry.otlp", advice, "metrics cannot be pushed: {error}");
-        })
-        .ok()
 }
 
 async fn until_all_end(
@@ -401,6 +391,7 @@ impl Signals {
 /// One worker: its group member, its lanes, its thread.
 fn start(
     prepared: &Prepared,
+    tracer: &Option<Arc<Tracer>>,
     parts: &impl Parts,
     index: usize,
     orders: &Arc<Orders>,
@@ -433,7 +424,9 @@ fn start(
             Ok(parts.sink(KafkaSink::new(lane)?, &consumer))
         })
         .collect::<io::Result<Vec<_>>>()?;
-    let lanes = Lanes::new(sinks, KafkaProgress(Arc::clone(&consumer)), Arc::clone(plan), Arc::clone(counters));
+    let traces = tracer.as_ref().map(|tracer| Arc::new(Traces::new(Arc::clone(tracer), index)));
+    let mut lanes = Lanes::new(sinks, KafkaProgress(Arc::clone(&consumer)), Arc::clone(plan), Arc::clone(counters));
+    lanes.traces = traces.clone();
     let source = parts.source(KafkaSource { consumer, wake: Arc::clone(&wake) });
     let (plan, orders, report, runtime) = (Arc::clone(plan), Arc::clone(orders), report.clone(), Handle::current());
     let counters = Arc::clone(counters);
@@ -441,7 +434,7 @@ fn start(
         // WASI's timers and files live in the runtime.
         let _runtime = runtime.enter();
         let run = move || {
-            let mut processor = Processor::new(Arc::clone(&plan), counters);
+            let mut processor = Processor::new(Arc::clone(&plan), counters).traced(traces);
             let worker = Worker {
                 source,
                 lanes,

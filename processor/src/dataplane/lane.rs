@@ -170,6 +170,11 @@ impl<K> Lane<K> {
 }
 
 impl Open {
+    /// What it has records of.
+    pub fn partitions(self) -> Vec<TopicPartition> {
+        self.progress.into_iter().map(|p| p.partition).collect()
+    }
+
     pub fn note(&mut self, batch: &Batch, plan: &Plan, assignment: &mut Assignment) {
         self.volume.records += batch.len() as u64;
         // Records come in runs of one partition: look the entry up once per run.

@@ -22,11 +22,10 @@ use super::lane::{Ending, Lane, Open, Phase};
 use super::pace::{Volume, due_in};
 use super::plan::Plan;
 use super::ports::{Progress, Report, Sink};
+use super::traced::Traces;
 use super::utilization::{Utilization, nanos};
 use super::worker::WorkerError;
-use pelton_kafka::{
-    Batch, Blame, Fate, PartitionProgress, Position, RebalanceHandler, Standing, Standings, TopicPartition, TxnError,
-};
+use pelton_kafka::{Batch, Blame, Fate, Position, RebalanceHandler, Standing, Standings, TopicPartition, TxnError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -62,6 +61,8 @@ pub struct Lanes<K, P> {
     standings: BTreeMap<TopicPartition, Standing>,
     /// A broker is connected, as far as is known.
     reachable: bool,
+    /// Where its transactions are told of.
+    pub traces: Option<Arc<Traces>>,
 }
 
 impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
@@ -84,6 +85,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             utilization,
             standings: BTreeMap::new(),
             reachable: true,
+            traces: None,
         }
     }
 
@@ -195,6 +197,9 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     pub fn open(&mut self, lane: usize, batch: &Batch, now: Instant) -> Result<&mut K, TxnError> {
         let Lane { sink, phase, .. } = &mut self.lanes[lane];
         let new = !matches!(phase, Phase::Open(_));
+        if let Some(traces) = &self.traces {
+            traces.turn(lane, new);
+        }
         if new {
             let volume = Volume { since: now, last: now, records: 0, bytes: 0 };
             *phase = Phase::Open(Open { volume, progress: Vec::new(), runs: Vec::new(), first: None });
@@ -248,7 +253,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             Err(error) => {
                 let text = error.to_string();
                 let cause = TxnError::own(Fate::Abort, Blame::Membership, "membership", "NOT_A_MEMBER", text);
-                self.lanes[lane].sink.abort(partitions(open.progress), cause);
+                self.lanes[lane].sink.abort(open.partitions(), cause);
             }
         }
     }
@@ -256,7 +261,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     /// Ends the lane's open transaction without effect.
     pub fn abort(&mut self, lane: usize, cause: TxnError) {
         let Some(open) = self.lanes[lane].end(self.assignment.arrivals(), Instant::now()) else { return };
-        self.lanes[lane].sink.abort(partitions(open.progress), cause);
+        self.lanes[lane].sink.abort(open.partitions(), cause);
     }
 
     /// Takes the reports that are there; leaves calls behind that do not return.
@@ -375,6 +380,9 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             Phase::Ending(ending) => Some(ending),
             _ => None,
         };
+        if let (Some(traces), Some(ended)) = (&self.traces, &ended) {
+            traces.ended(&self.plan, lane, ended, &report, now);
+        }
         match report {
             Report::Ready => {
                 state.ready = true;
@@ -492,8 +500,4 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> RebalanceHandler for Lanes<K, P> {
         self.moving |= !self.assignment.moves().is_empty();
         tracing::info!(gone = partitions.len(), owned = self.assignment.len(), lost, "partitions revoked");
     }
-}
-
-fn partitions(progress: Vec<PartitionProgress>) -> Vec<TopicPartition> {
-    progress.into_iter().map(|p| p.partition).collect()
 }

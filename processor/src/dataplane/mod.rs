@@ -17,9 +17,10 @@
 //! 12. [`wanted`]: the plan that workers take up at their next transaction boundary. [`trial`], [`samples`]: how the next
 //!     generation of a transform is tried before.
 //! 13. [`counters`], [`histogram`], [`lag`], [`utilization`]: what is told of all that.
-//! 14. [`sink`]: a lane as its worker sees it, and how a call that never returns is left behind.
-//! 15. [`committer`]: the thread that ends transactions, and mends a lane when one fails.
-//! 16. [`kafka`]: the ports over `pelton-kafka`, and the librdkafka properties that the loop relies on.
+//! 14. [`traced`], [`onward`]: records that are followed, and what their outputs carry on of their traces.
+//! 15. [`sink`]: a lane as its worker sees it, and how a call that never returns is left behind.
+//! 16. [`committer`]: the thread that ends transactions, and mends a lane when one fails.
+//! 17. [`kafka`]: the ports over `pelton-kafka`, and the librdkafka properties that the loop relies on.
 //!
 //! One worker is one plain thread with a group member of its own; workers share nothing but counters and breakers.
 
@@ -36,6 +37,7 @@ pub mod kafka;
 pub mod lag;
 mod lane;
 pub mod lanes;
+pub mod onward;
 pub mod outcome;
 pub mod pace;
 pub mod plan;
@@ -46,6 +48,7 @@ pub mod rejects;
 pub mod samples;
 mod seat;
 pub mod sink;
+pub mod traced;
 pub mod trial;
 pub mod utilization;
 pub mod wanted;

@@ -5,12 +5,15 @@ use super::breaker::{Then, Verdict};
 use super::counters::{Counters, REJECTED, TransformCounters};
 use super::dead_letter;
 use super::isolation::Refusal;
+use super::onward::{Onward, carried};
 use super::plan::{OnError, Plan, TransformPlan};
 use super::ports::{Refused, Sink};
 use super::process::{Interrupted, coordinates};
 use super::rejects::Reject;
+use super::traced::Passage;
 use super::trial::Trial;
 use super::worker::WorkerError;
+use crate::telemetry::traces::span;
 use pelton_kafka::{Blame, Fate, Header, Message, Output, Partitioning, ProduceError, TxnError};
 use pelton_sandbox::{OutputRecord, Outputs, Settled};
 use std::collections::HashMap;
@@ -31,6 +34,8 @@ pub struct Delivery<'a, K> {
     pub index: usize,
     /// Set where the outcomes are those of a canary.
     pub trial: Option<&'a Trial>,
+    /// Set where some record of the batch is followed, or comes with a trace.
+    pub passage: Option<&'a Passage<'a>>,
 }
 
 /// Lets one line of each kind through every ten seconds.
@@ -59,7 +64,7 @@ impl Throttle {
     }
 }
 
-impl<K: Sink> Delivery<'_, K> {
+impl<'a, K: Sink> Delivery<'a, K> {
     /// Settles one record.
     pub fn settle(&mut self, message: &Message<'_>, settled: Settled<'_>) -> Result<(), Interrupted> {
         match settled {
@@ -67,6 +72,7 @@ impl<K: Sink> Delivery<'_, K> {
             Settled::Emit(outputs) => self.emit(message, &outputs),
             Settled::Drop => {
                 self.counts.dropped.add(1);
+                self.told(message, "dropped", None);
                 Ok(())
             }
             Settled::Reject(reason) => self.reject(message, REJECTED, reason, None),
@@ -80,36 +86,34 @@ impl<K: Sink> Delivery<'_, K> {
     fn keep(&mut self, message: &Message<'_>) -> Result<(), Interrupted> {
         let mut headers = Vec::new();
         message.headers(&mut headers);
-        let output = Output {
-            topic: self.transform.outputs[0],
-            partitioning: Partitioning::ByKey { input: message.partition() },
-            timestamp_ms: message.timestamp_ms(),
-            key: message.key(),
-            value: message.value(),
-            headers: &headers,
-        };
+        let topic = self.transform.outputs[0];
+        let onward = self.onward(message);
+        let headers = carried(onward.as_ref(), headers, |headers| self.fits(&kept(message, topic, headers)));
+        let output = kept(message, topic, &headers);
         if let Err(refused) = self.sink.check(&output) {
             return self.refuse(message, refused);
         }
-        self.sink.produce(&output).map_err(interrupted)?;
+        self.produce(message, &output)?;
         self.counts.kept.add(1);
+        self.told(message, "kept", None);
         self.counters.records_out.add(1);
         self.counters.bytes_out.add(bytes(&output));
         Ok(())
     }
 
     fn emit(&mut self, message: &Message<'_>, outputs: &Outputs<'_>) -> Result<(), Interrupted> {
+        let onward = self.onward(message);
         for output in outputs.iter() {
-            let headers = headers(&output);
+            let headers = self.headers(message, &output, onward.as_ref());
             if let Err(refused) = self.sink.check(&self.output(message, &output, &headers)) {
                 return self.refuse(message, refused);
             }
         }
         let (mut count, mut size) = (0, 0);
         for output in outputs.iter() {
-            let headers = headers(&output);
+            let headers = self.headers(message, &output, onward.as_ref());
             let output = self.output(message, &output, &headers);
-            self.sink.produce(&output).map_err(interrupted)?;
+            self.produce(message, &output)?;
             count += 1;
             size += bytes(&output);
         }
@@ -119,9 +123,45 @@ impl<K: Sink> Delivery<'_, K> {
         } else {
             self.counts.emitted.add(1)
         }
+        self.told(message, if count == 0 { "dropped" } else { "emitted" }, None);
         self.counters.records_out.add(count);
         self.counters.bytes_out.add(size);
         Ok(())
+    }
+
+    /// The guest's, and what they carry on of the input's trace.
+    fn headers<'o>(
+        &self,
+        message: &Message<'_>,
+        output: &OutputRecord<'o>,
+        onward: Option<&'o Onward<'_>>,
+    ) -> Vec<Header<'o>> {
+        let headers = output.headers().map(|h| Header { key: h.key, value: h.value }).collect();
+        carried(onward, headers, |headers| self.fits(&self.output(message, output, headers)))
+    }
+
+    fn fits(&self, output: &Output<'_>) -> bool {
+        self.sink.check(output) != Err(Refused::TooLarge)
+    }
+
+    fn onward(&self, message: &Message<'_>) -> Option<Onward<'a>> {
+        self.passage.and_then(|passage| passage.onward(message))
+    }
+
+    fn produce(&mut self, message: &Message<'_>, output: &Output<'_>) -> Result<(), Interrupted> {
+        let Some(passage) = self.passage else { return self.sink.produce(output).map_err(interrupted) };
+        let began = passage.begins(message);
+        self.sink.produce(output).map_err(interrupted)?;
+        passage.sent(message, output.topic, began);
+        Ok(())
+    }
+
+    /// The record has its outcome.
+    fn told(&self, message: &Message<'_>, outcome: &'static str, error: Option<&'static str>) {
+        if let Some(passage) = self.passage {
+            let generation = self.trial.map_or(&self.transform.generation, |trial| &trial.generation).number();
+            passage.settled(message, span::Settled { outcome, generation }, error);
+        }
     }
 
     fn output<'o>(&self, message: &Message<'_>, output: &OutputRecord<'o>, headers: &'o [Header<'o>]) -> Output<'o> {
@@ -169,6 +209,7 @@ impl<K: Sink> Delivery<'_, K> {
         backtrace: Option<&str>,
     ) -> Result<(), Interrupted> {
         self.counts.refuse(code);
+        self.told(message, if code == REJECTED { "rejected" } else { "failed" }, Some(code));
         self.counters.rejects.note(Reject {
             at_ms: now_ms(),
             transform: Arc::clone(&self.transform.name),
@@ -180,7 +221,9 @@ impl<K: Sink> Delivery<'_, K> {
         let at = self.coordinates(message);
         if let Some(more) = self.throttle.allow(code) {
             let (transform, reason) = (&self.transform.name, self.loggable(reason));
-            tracing::warn!(%transform, at, code, reason, more, "record rejected");
+            let ids = self.passage.and_then(|passage| passage.ids(message));
+            let (trace_id, span_id) = ids.map(|(trace, span)| (trace.to_string(), span.to_string())).unzip();
+            tracing::warn!(%transform, at, code, reason, more, trace_id, span_id, "record rejected");
         }
         let transform = || Arc::clone(&self.transform.name);
         if let (Some(trial), OnError::Stop) = (self.trial, self.transform.on_error) {
@@ -244,7 +287,7 @@ impl<K: Sink> Delivery<'_, K> {
                 headers: &headers,
             };
             if self.sink.check(&output).is_ok() {
-                self.sink.produce(&output).map_err(interrupted)?;
+                self.produce(message, &output)?;
                 self.counts.dead_letters.add(1);
                 return Ok(());
             }
@@ -272,8 +315,16 @@ fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }
 
-fn headers<'o>(output: &OutputRecord<'o>) -> Vec<Header<'o>> {
-    output.headers().map(|h| Header { key: h.key, value: h.value }).collect()
+/// The input as it is, with these headers.
+fn kept<'o>(message: &Message<'o>, topic: u32, headers: &'o [Header<'o>]) -> Output<'o> {
+    Output {
+        topic,
+        partitioning: Partitioning::ByKey { input: message.partition() },
+        timestamp_ms: message.timestamp_ms(),
+        key: message.key(),
+        value: message.value(),
+        headers,
+    }
 }
 
 /// The canary cannot go on: the transaction is done again, and again, until the plan comes that is without it.

@@ -6,6 +6,7 @@
 
 use super::breaker::Allowance;
 use super::samples::Samples;
+use super::traced::{Followed, Passage};
 use super::trial::Trial;
 use pelton_kafka::Start;
 use pelton_sandbox::Generation;
@@ -74,6 +75,16 @@ impl TransformPlan {
     /// Can its records end in this topic, an index into [`Plan::outputs`]?
     pub fn writes(&self, topic: u32) -> bool {
         self.outputs.contains(&topic) || self.on_error == OnError::DeadLetter(topic)
+    }
+
+    /// The way of what is followed through this transform.
+    pub fn follow<'t>(&'t self, followed: &'t Followed<'_>) -> Passage<'t> {
+        let reads = |topic| self.inputs.get(topic as usize).is_some_and(Option::is_some);
+        let dead_letters = match self.on_error {
+            OnError::DeadLetter(topic) => Some(topic),
+            OnError::Skip | OnError::Stop => None,
+        };
+        followed.through(&self.name, reads, self.outputs.iter().copied().chain(dead_letters))
     }
 }
 

@@ -8,6 +8,7 @@ use super::isolation::Refusal;
 use super::plan::{Plan, TransformPlan};
 use super::ports::Sink;
 use super::seat::{Portion, Seat, Work};
+use super::traced::Traces;
 use super::worker::WorkerError;
 use pelton_kafka::{Batch, Message, TxnError};
 use pelton_sandbox::{Header, Record};
@@ -32,6 +33,7 @@ pub struct Processor {
     seats: Vec<Seat>,
     helpers: Helpers,
     counters: Arc<Counters>,
+    traces: Option<Arc<Traces>>,
 }
 
 impl Processor {
@@ -39,7 +41,13 @@ impl Processor {
         let seats = plan.transforms.iter().map(|transform| Seat::new(counters.transform(&transform.name))).collect();
         let mut helpers = Helpers::default();
         helpers.adopt(&plan);
-        Processor { plan, seats, helpers, counters }
+        Processor { plan, seats, helpers, counters, traces: None }
+    }
+
+    /// Follows records.
+    pub fn traced(mut self, traces: Option<Arc<Traces>>) -> Self {
+        self.traces = traces;
+        self
     }
 
     /// Processes `batch` into the open transaction of `sink`. With a `refusal`, transforms that write to the topic which
@@ -56,13 +64,15 @@ impl Processor {
             self.adopt(plan);
         }
         let (headers, ranges) = headers(batch);
+        let followed = self.traces.as_deref().and_then(|traces| traces.batch(plan, batch, &headers, &ranges));
         for (index, transform) in plan.transforms.iter().enumerate() {
             // A canary that is over gets records until the plan is taken up that is without it: never two generations in one
             // transaction of a partition.
             let trial = transform.trial.as_deref().filter(|trial| trial.is_canary() || !trial.is_over());
             let (portion, canary) = (Portion::for_records(batch.len()), Portion::default());
-            let (counters, helpers) = (&*self.counters, &self.helpers);
-            let mut work = Work { plan, transform, index, trial, counters, helpers, portion, canary };
+            let passage = followed.as_ref().map(|followed| transform.follow(followed));
+            let (passage, counters, helpers) = (passage.as_ref(), &*self.counters, &self.helpers);
+            let mut work = Work { plan, transform, index, trial, counters, helpers, passage, portion, canary };
             for (message, range) in batch.iter().zip(&ranges) {
                 let place = message.topic() as usize;
                 let Some(topic) = transform.inputs[place] else { continue };
@@ -77,6 +87,9 @@ impl Processor {
             let start = Instant::now();
             let settled = self.seats[index].settle(&work, refusal, sink);
             spent.add(index, start.elapsed());
+            if let Some(passage) = passage {
+                passage.end();
+            }
             settled?;
         }
         Ok(())

@@ -10,6 +10,7 @@ use super::plan::{Plan, TransformPlan};
 use super::ports::Sink;
 use super::process::{Interrupted, coordinates};
 use super::samples::Pace;
+use super::traced::Passage;
 use super::trial::{Kind, Tally, Trial};
 use super::utilization::nanos;
 use super::worker::WorkerError;
@@ -52,6 +53,8 @@ pub(super) struct Work<'a> {
     pub trial: Option<&'a Trial>,
     pub counters: &'a Counters,
     pub helpers: &'a Helpers,
+    /// Where records are followed.
+    pub passage: Option<&'a Passage<'a>>,
     /// For the running generation, and for a canary.
     pub portion: Portion<'a>,
     pub canary: Portion<'a>,
@@ -71,10 +74,11 @@ impl Seat {
         refusal: Option<&Refusal>,
         sink: &mut K,
     ) -> Result<(), Interrupted> {
-        let Work { plan, transform, index, trial, counters, helpers, portion, canary } = work;
+        let Work { plan, transform, index, trial, counters, helpers, passage, portion, canary } = work;
         let hands = (transform.parallelism, *helpers);
         let Seat { running, candidate, throttle, sampling, counts } = self;
-        let mut delivery = Delivery { plan, transform, sink, counters, counts, throttle, index: *index, trial: None };
+        let (index, passage) = (*index, *passage);
+        let mut delivery = Delivery { plan, transform, sink, counters, counts, throttle, index, trial: None, passage };
         if let Some(refusal) = refusal.filter(|r| r.topic.is_none_or(|topic| transform.writes(topic))) {
             let mut all = portion.messages.iter().chain(&canary.messages);
             return all.try_for_each(|message| delivery.refused(message, refusal));

@@ -2,6 +2,8 @@
 //! short locks that no record ever takes.
 
 use super::definitions::{self as is, Definition};
+use super::export::ExportCounts;
+use super::variables::Signal;
 use crate::dataplane::counters::{Counters, TransformCounters};
 use crate::dataplane::histogram::Reading;
 use crate::dataplane::lag::Lag;
@@ -26,7 +28,12 @@ pub struct Running {
     pub partition_metrics: bool,
     /// What the workers are told to do.
     pub orders: Arc<Orders>,
+    pub exports: Exports,
 }
+
+/// What became of the spans and log records of those signals that are pushed.
+#[derive(Clone, Debug, Default)]
+pub struct Exports(pub Vec<(Signal, Arc<ExportCounts>)>);
 
 /// How reloads ended.
 #[derive(Debug, Default)]
@@ -266,7 +273,14 @@ fn of_process(running: &Running) -> Vec<Family> {
     let ReloadCounts { applied, refused, failed } = &*running.reloads;
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (hit, miss) = running.engine.loads();
+    let told = running.exports.0.iter().flat_map(|(signal, counts)| {
+        [("sent", count(&counts.sent)), ("dropped", count(&counts.dropped))].map(|(result, count)| Point {
+            labels: vec![("signal", signal.as_str().to_owned()), ("result", result.to_owned())],
+            value: Value::Integer(count),
+        })
+    });
     vec![
+        Family { definition: &is::EXPORTED, points: told.collect() },
         Family { definition: &is::GENERATION, points: generation.collect() },
         Family { definition: &is::PAUSED, points: is_paused.collect() },
         Family {

@@ -129,6 +129,9 @@ definitions! {
     COMPILED_CACHE: "pelton_compiled_cache_total" Counter "{module}" ["result"]
         "Modules whose compiled form was in the cache (hit) or was made (miss)."
         "Misses at every start: the cache directory does not survive, see `cache_dir`."
+    EXPORTED: "pelton_telemetry_items_total" Counter "{item}" ["signal", "result"]
+        "Spans and log records that a collector took (sent), or that were given up (dropped): the queue was full, or the collector did not take them."
+        "Only of signals that are pushed. `dropped` rises: the collector is away or slow, or more is followed than one thread can push; sample less, or raise `OTEL_BSP_MAX_QUEUE_SIZE`. Records never wait for either."
     MEMORY: "pelton_guest_memory_bytes" Gauge "By" ["transform"]
         "Linear memory of the transform's instances in all workers, as of their last batches."
         "Growing towards `limits.memory` times the workers: state that grows, or a leak."

@@ -1,5 +1,5 @@
 //! Families as OTLP's protobuf messages: the same names, labels and values as for Prometheus, all cumulative since the start
-//! of the process.
+//! of the process. And what all signals' messages have: the resource, the scope, attributes.
 
 use super::collect::{Family, Point, Value};
 use super::definitions::Kind;
@@ -23,16 +23,11 @@ pub struct Span {
 /// The body of one push.
 pub fn encode(families: &[Family], resource: &[(String, String)], span: Span) -> Vec<u8> {
     let metrics = families.iter().filter(|family| !family.points.is_empty()).map(|family| metric(family, span));
-    let scope =
-        InstrumentationScope { name: "pelton".into(), version: env!("CARGO_PKG_VERSION").into(), ..Default::default() };
     let request = ExportMetricsServiceRequest {
         resource_metrics: vec![ResourceMetrics {
-            resource: Some(Resource {
-                attributes: resource.iter().map(|(key, value)| attribute(key, value)).collect(),
-                ..Default::default()
-            }),
+            resource: Some(self::resource(resource)),
             scope_metrics: vec![ScopeMetrics {
-                scope: Some(scope),
+                scope: Some(scope()),
                 metrics: metrics.collect(),
                 schema_url: String::new(),
             }],
@@ -40,6 +35,16 @@ pub fn encode(families: &[Family], resource: &[(String, String)], span: Span) ->
         }],
     };
     request.encode_to_vec()
+}
+
+/// Who tells it, with these attributes.
+pub(super) fn resource(attributes: &[(String, String)]) -> Resource {
+    let attributes = attributes.iter().map(|(key, value)| attribute(key, value)).collect();
+    Resource { attributes, ..Default::default() }
+}
+
+pub(super) fn scope() -> InstrumentationScope {
+    InstrumentationScope { name: "pelton".into(), version: env!("CARGO_PKG_VERSION").into(), ..Default::default() }
 }
 
 fn metric(family: &Family, span: Span) -> Metric {
@@ -99,9 +104,16 @@ fn attributes(point: &Point) -> Vec<KeyValue> {
     point.labels.iter().map(|(key, value)| attribute(key, value)).collect()
 }
 
-fn attribute(key: &str, value: &str) -> KeyValue {
-    let value = Some(any_value::Value::StringValue(value.to_owned()));
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value }), ..Default::default() }
+pub(super) fn attribute(key: &str, value: &str) -> KeyValue {
+    valued(key, any_value::Value::StringValue(value.to_owned()))
+}
+
+pub(super) fn integer(key: &str, value: i64) -> KeyValue {
+    valued(key, any_value::Value::IntValue(value))
+}
+
+pub(super) fn valued(key: &str, value: any_value::Value) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..Default::default() }
 }
 
 #[cfg(test)]

@@ -36,7 +36,9 @@ pub fn reference() -> String {
          | `code` | {} |\n\
          | `result` of transactions | `committed`, `aborted` |\n\
          | `result` of reloads | `applied`, `refused`, `failed` |\n\
-         | `result` of the cache | `hit`, `miss` |\n",
+         | `result` of the cache | `hit`, `miss` |\n\
+         | `result` of spans and log records | `sent`, `dropped` |\n\
+         | `signal` | `traces`, `logs` |\n",
         codes.join(", ")
     );
     page

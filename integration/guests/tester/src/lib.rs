@@ -8,6 +8,8 @@
 //! | `left`, `right` | one output, to that topic |
 //! | `both` | one output to each of the two |
 //! | `big` | an output larger than its topic, `narrow`, takes |
+//! | `bare` | one output without any header |
+//! | `own` | one output that is part of another trace, [`OWN`] |
 //! | `trap` | a trap |
 //! | `spin` | no end |
 //!
@@ -20,6 +22,9 @@ use pelton_sdk::{Outcome, Outputs, Record, Reject, Settings, Topic, Topics, Tran
 
 /// More than the topic `narrow` takes, and too irregular to be compressed below that.
 const BIG: usize = 64 * 1024;
+
+/// The `traceparent` of a guest that traces for itself.
+const OWN: &[u8] = b"00-99999999999999999999999999999999-8888888888888888-01";
 
 struct Tester {
     left: Topic,
@@ -66,6 +71,8 @@ impl Transform for Tester {
                 out.emit(output.topic(self.right))
             }
             b"big" => out.emit(output.topic(self.narrow).value(&self.big)),
+            b"bare" => out.emit(output.no_headers().topic(self.left)),
+            b"own" => out.emit(output.replace_header("traceparent", OWN).topic(self.left)),
             b"trap" => std::process::abort(),
             b"spin" => loop {
                 black_box(());

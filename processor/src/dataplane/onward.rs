@@ -1,0 +1,154 @@
+//! What an output's headers carry on of its input's trace.
+//!
+//! | `traceparent` of the output | followed | not followed |
+//! |---|---|---|
+//! | none | that of the record's processing, and the input's `tracestate` | the input's, and its `tracestate` |
+//! | the input's | that of the record's processing, in its place | as it is |
+//! | another: the guest's own | as it is | as it is |
+//!
+//! A record's outcome never hangs on it: an output that the added bytes would make too large goes without them.
+
+use crate::telemetry::traces::context::{LENGTH, TRACEPARENT, TRACESTATE};
+use pelton_kafka::Header;
+
+/// Of one input record.
+#[derive(Clone, Copy, Debug)]
+pub struct Onward<'t> {
+    /// `traceparent` of its processing, where it is followed.
+    pub ours: Option<[u8; LENGTH]>,
+    /// `traceparent` as it came.
+    pub given: Option<&'t [u8]>,
+    /// `tracestate` that belongs to it.
+    pub state: Option<&'t [u8]>,
+}
+
+/// The headers of an output that is to carry on `onward`, if there is something to be carried on. `fits`: may the output be
+/// so large?
+pub fn carried<'h>(
+    onward: Option<&'h Onward<'_>>,
+    headers: Vec<Header<'h>>,
+    fits: impl FnOnce(&[Header<'_>]) -> bool,
+) -> Vec<Header<'h>> {
+    let Some(onward) = onward else { return headers };
+    let mut more = headers.clone();
+    if onward.write(&mut more) && !fits(&more) { headers } else { more }
+}
+
+impl Onward<'_> {
+    /// `true`: the headers may have become larger.
+    fn write<'h>(&'h self, headers: &mut Vec<Header<'h>>) -> bool {
+        let ours = self.ours.as_ref().map(<[u8; LENGTH]>::as_slice);
+        let Some(next) = ours.or(self.given) else { return false };
+        match headers.iter_mut().rfind(|header| header.key == TRACEPARENT) {
+            Some(header) if self.given.is_some() && header.value == self.given => {
+                header.value = Some(next);
+                self.given.is_some_and(|given| given.len() < next.len())
+            }
+            // The guest's own: it goes on with another trace.
+            Some(_) => false,
+            None => {
+                headers.push(Header { key: TRACEPARENT, value: Some(next) });
+                if let Some(state) = self.state
+                    && !headers.iter().any(|header| header.key == TRACESTATE)
+                {
+                    headers.push(Header { key: TRACESTATE, value: Some(state) });
+                }
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const OURS: [u8; LENGTH] = *b"00-0af7651916cd43dd8448eb211c80319c-00000000000000ff-01";
+    const GIVEN: &[u8] = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const OTHER: &[u8] = b"00-11111111111111111111111111111111-b7ad6b7169203331-01";
+
+    fn written(onward: Option<Onward<'_>>, headers: &[(&str, &[u8])]) -> Vec<(String, Vec<u8>)> {
+        let headers = headers.iter().map(|(key, value)| Header { key: key.as_bytes(), value: Some(value) }).collect();
+        let carried = carried(onward.as_ref(), headers, |_| true);
+        let text = |key: &[u8]| String::from_utf8(key.to_vec()).unwrap();
+        carried.iter().map(|h| (text(h.key), h.value.unwrap().to_vec())).collect()
+    }
+
+    fn headers(all: &[(&str, &[u8])]) -> Vec<(String, Vec<u8>)> {
+        all.iter().map(|(key, value)| ((*key).to_owned(), value.to_vec())).collect()
+    }
+
+    #[test]
+    fn an_output_goes_on_with_its_input_s_trace_unless_the_guest_says_otherwise() {
+        let followed = Onward { ours: Some(OURS), given: Some(GIVEN), state: Some(b"a=1") };
+        assert_eq!(written(None, &[("x", b"1")]), headers(&[("x", b"1")]));
+        assert_eq!(
+            written(Some(followed), &[("x", b"1")]),
+            headers(&[("x", b"1"), ("traceparent", &OURS), ("tracestate", b"a=1")])
+        );
+        assert_eq!(
+            written(Some(followed), &[("traceparent", GIVEN), ("tracestate", b"b=2"), ("x", b"1")]),
+            headers(&[("traceparent", &OURS), ("tracestate", b"b=2"), ("x", b"1")]),
+            "in its place"
+        );
+        let own = [("traceparent", OTHER), ("tracestate", b"b=2")];
+        assert_eq!(written(Some(followed), &own), headers(&own), "the guest's own");
+        let twice = [("traceparent", GIVEN), ("traceparent", OTHER)];
+        assert_eq!(written(Some(followed), &twice), headers(&twice), "the last one counts");
+        assert_eq!(
+            written(Some(followed), &[("traceparent", OTHER), ("traceparent", GIVEN)]),
+            headers(&[("traceparent", OTHER), ("traceparent", &OURS)])
+        );
+    }
+
+    #[test]
+    fn what_is_not_followed_goes_on_as_it_came() {
+        let unfollowed = Onward { ours: None, given: Some(GIVEN), state: Some(b"a=1") };
+        assert_eq!(written(Some(unfollowed), &[("traceparent", GIVEN)]), headers(&[("traceparent", GIVEN)]));
+        assert_eq!(written(Some(unfollowed), &[]), headers(&[("traceparent", GIVEN), ("tracestate", b"a=1")]));
+        assert_eq!(written(Some(unfollowed), &[("traceparent", OTHER)]), headers(&[("traceparent", OTHER)]));
+    }
+
+    #[test]
+    fn a_trace_that_begins_here_does_not_take_the_place_of_a_guest_s() {
+        let begun = Onward { ours: Some(OURS), given: None, state: None };
+        assert_eq!(written(Some(begun), &[]), headers(&[("traceparent", &OURS)]));
+        assert_eq!(written(Some(begun), &[("traceparent", OTHER)]), headers(&[("traceparent", OTHER)]));
+        let instead = Onward { given: Some(b"rubbish"), ..begun };
+        assert_eq!(written(Some(instead), &[("traceparent", b"rubbish")]), headers(&[("traceparent", &OURS)]));
+    }
+
+    #[test]
+    fn an_output_that_would_be_too_large_goes_without() {
+        let followed = Onward { ours: Some(OURS), given: Some(GIVEN), state: None };
+        let plain = vec![Header { key: b"x", value: None }];
+        assert_eq!(carried(Some(&followed), plain.clone(), |more| more.len() < 2), plain);
+        let copied = vec![Header { key: TRACEPARENT, value: Some(GIVEN) }];
+        let carried = carried(Some(&followed), copied, |_| panic!("it is not larger"));
+        assert_eq!(carried[0].value, Some(OURS.as_slice()));
+    }
+
+    proptest! {
+        /// Whatever a guest writes: all other headers stay as they are, in their order.
+        #[test]
+        fn other_headers_are_left_alone(
+            keys in prop::collection::vec("traceparent|tracestate|a|b", 0..6),
+            given in prop::option::of(prop::collection::vec(any::<u8>(), 0..60)),
+            copied in any::<bool>(),
+        ) {
+            let own = b"own".to_vec();
+            let value = if copied { given.as_ref().unwrap_or(&own) } else { &own };
+            let before: Vec<Header<'_>> =
+                keys.iter().map(|key| Header { key: key.as_bytes(), value: Some(value) }).collect();
+            let onward = Onward { ours: Some(OURS), given: given.as_deref(), state: None };
+            let after = carried(Some(&onward), before.clone(), |_| true);
+            let others = |headers: &[Header<'_>]| -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+                let others = headers.iter().filter(|header| header.key != TRACEPARENT);
+                others.map(|header| (header.key.to_vec(), header.value.map(<[u8]>::to_vec))).collect()
+            };
+            prop_assert_eq!(others(&before), others(&after));
+            prop_assert!(after.len() <= before.len() + 1);
+        }
+    }
+}
