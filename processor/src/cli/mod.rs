@@ -7,10 +7,12 @@ mod answer;
 mod config_cmd;
 mod dlq;
 mod exit;
+mod health;
 mod inspect;
 mod logging;
 mod metrics_cmd;
 mod offsets;
+mod place;
 mod remote;
 pub mod run;
 mod sign;
@@ -106,6 +108,8 @@ enum Command {
     Pause(remote::OfTransform),
     /// Let a transform go on that was paused, by hand or because its budget of failures was used up.
     Resume(remote::OfTransform),
+    /// Ask the running process whether it is ready: a probe, exit 0 or 1.
+    Health(health::Health),
     /// See how the running process stands.
     Top(remote::Top),
     /// See which version of each transform the running process has.
@@ -175,6 +179,7 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: &impl Par
         Some(Command::Promote(order)) => remote::promote(&global, &order),
         Some(Command::Pause(order)) => remote::pause(&global, &order),
         Some(Command::Resume(order)) => remote::resume(&global, &order),
+        Some(Command::Health(probe)) => health::health(&global, &probe),
         Some(Command::Top(top)) => remote::top(&global, &top),
         Some(Command::Transforms(wanted)) => remote::transforms(&global, &wanted),
         Some(Command::Metrics(command)) => metrics_cmd::metrics(&command),
