@@ -10,6 +10,7 @@ mod exit;
 mod health;
 mod inspect;
 mod logging;
+mod manual;
 mod metrics_cmd;
 mod offsets;
 mod place;
@@ -114,6 +115,10 @@ enum Command {
     Top(remote::Top),
     /// See which version of each transform the running process has.
     Transforms(remote::Transforms),
+    /// Print a script that completes commands and options in a shell.
+    Completions(manual::Completions),
+    /// Print the manual, or write its pages.
+    Man(manual::Manual),
     /// What is counted.
     #[command(subcommand, hide = true)]
     Metrics(metrics_cmd::Command),
@@ -182,6 +187,8 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: &impl Par
         Some(Command::Health(probe)) => health::health(&global, &probe),
         Some(Command::Top(top)) => remote::top(&global, &top),
         Some(Command::Transforms(wanted)) => remote::transforms(&global, &wanted),
+        Some(Command::Completions(wanted)) => manual::completions(&wanted),
+        Some(Command::Man(wanted)) => manual::manual(&wanted),
         Some(Command::Metrics(command)) => metrics_cmd::metrics(&command),
         Some(Command::CompileModule) if pelton_sandbox::work() => Exit::Ok,
         Some(Command::CompileModule) => Exit::Failed,
