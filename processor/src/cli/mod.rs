@@ -6,6 +6,7 @@
 mod answer;
 mod config_cmd;
 mod dlq;
+mod doctor;
 mod exit;
 mod health;
 mod inspect;
@@ -82,6 +83,8 @@ enum Command {
     Run,
     /// Check the configuration, and that the cluster and the modules fit it.
     Validate(validate::Arguments),
+    /// Look at everything that an installation needs: modules, brokers, topics, rights, limits, clocks.
+    Doctor(doctor::Doctor),
     /// Look at the configuration.
     #[command(subcommand)]
     Config(config_cmd::Command),
@@ -172,6 +175,7 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: &impl Par
         }
         None | Some(Command::Run) => start(&global, parts),
         Some(Command::Validate(arguments)) => validate::validate(&global, &arguments),
+        Some(Command::Doctor(arguments)) => doctor::doctor(&global, &arguments),
         Some(Command::Config(command)) => config_cmd::config(&global, &command),
         Some(Command::Inspect(arguments)) => inspect::inspect(&arguments),
         Some(Command::Keygen(arguments)) => sign::keygen(&arguments),

@@ -1,5 +1,7 @@
 //! A stand-in for the admin server of a running process: answers each path as told, over real sockets.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output};
