@@ -114,8 +114,8 @@ enum Command {
     Resume(remote::OfTransform),
     /// Ask the running process whether it is ready: a probe, exit 0 or 1.
     Health(health::Health),
-    /// See how the running process stands.
-    Top(remote::Top),
+    /// See how the running process stands, live.
+    Top(top::Top),
     /// See which version of each transform the running process has.
     Transforms(remote::Transforms),
     /// Print a script that completes commands and options in a shell.
@@ -189,7 +189,7 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: &impl Par
         Some(Command::Pause(order)) => remote::pause(&global, &order),
         Some(Command::Resume(order)) => remote::resume(&global, &order),
         Some(Command::Health(probe)) => health::health(&global, &probe),
-        Some(Command::Top(top)) => remote::top(&global, &top),
+        Some(Command::Top(top)) => top::top(&global, &top),
         Some(Command::Transforms(wanted)) => remote::transforms(&global, &wanted),
         Some(Command::Completions(wanted)) => manual::completions(&wanted),
         Some(Command::Man(wanted)) => manual::manual(&wanted),

@@ -1,4 +1,4 @@
-//! `pelton reload`, `rollback`, `promote`, `pause`, `resume`, `transforms`, `top`: asks the running process of this configuration by its admin server,
+//! `pelton reload`, `rollback`, `promote`, `pause`, `resume`, `transforms`: asks the running process of this configuration by its admin server,
 //! on the Unix socket where there is one, else on the port, with the token.
 
 use std::time::Duration;
@@ -44,22 +44,11 @@ pub(super) struct Transforms {
     look: Look,
 }
 
-/// How everything stands, once.
 #[derive(Debug, Args)]
-pub(super) struct Top {
-    /// One snapshot, then the end. The status page at the admin server's `/` goes on by itself.
-    #[arg(long, required = true)]
-    once: bool,
-
-    #[command(flatten)]
-    look: Look,
-}
-
-#[derive(Debug, Args)]
-struct Look {
+pub(super) struct Look {
     /// How to print it.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
-    output: Output,
+    pub(super) output: Output,
 }
 
 pub(super) fn reload(global: &Global, order: &Reload) -> Exit {
@@ -85,10 +74,6 @@ pub(super) fn pause(global: &Global, order: &OfTransform) -> Exit {
 pub(super) fn resume(global: &Global, order: &OfTransform) -> Exit {
     let path = format!("/api/v1/transforms/{}/resume", order.transform);
     ask(global, &order.look, &Method::POST, &path, held)
-}
-
-pub(super) fn top(global: &Global, top: &Top) -> Exit {
-    ask(global, &top.look, &Method::GET, "/api/v1/status", super::top::text)
 }
 
 fn held(answer: &Value) -> String {
@@ -163,7 +148,7 @@ fn one(answer: &Value) -> String {
     shown
 }
 
-fn ask(global: &Global, look: &Look, method: &Method, path: &str, show: fn(&Value) -> String) -> Exit {
+pub(super) fn ask(global: &Global, look: &Look, method: &Method, path: &str, show: fn(&Value) -> String) -> Exit {
     let loaded = match global.load(false) {
         Ok(loaded) => loaded,
         Err(errors) => return global.refuse(&errors),

@@ -115,9 +115,10 @@ impl<K: Sink> Delivery<'_, K> {
         }
         // A guest that emits nothing drops the record.
         if count == 0 {
-            self.counts.dropped.add(1)
+            self.counts.dropped.add(1);
         } else {
-            self.counts.emitted.add(1)
+            self.counts.emitted.add(1);
+            self.counts.outputs.add(count);
         }
         self.counters.records_out.add(count);
         self.counters.bytes_out.add(size);
