@@ -16,4 +16,5 @@ mod reload;
 mod rollout;
 mod status;
 mod support;
+mod tap;
 mod tools;

@@ -18,6 +18,7 @@ mod place;
 mod remote;
 pub mod run;
 mod sign;
+mod tap;
 mod top;
 mod validate;
 
@@ -116,6 +117,8 @@ enum Command {
     Health(health::Health),
     /// See how the running process stands, live.
     Top(top::Top),
+    /// Look at records of a transform while they are processed, if the configuration allows it.
+    Tap(tap::Tap),
     /// See which version of each transform the running process has.
     Transforms(remote::Transforms),
     /// Print a script that completes commands and options in a shell.
@@ -190,6 +193,7 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: &impl Par
         Some(Command::Resume(order)) => remote::resume(&global, &order),
         Some(Command::Health(probe)) => health::health(&global, &probe),
         Some(Command::Top(top)) => top::top(&global, &top),
+        Some(Command::Tap(wanted)) => tap::tap(&global, &wanted),
         Some(Command::Transforms(wanted)) => remote::transforms(&global, &wanted),
         Some(Command::Completions(wanted)) => manual::completions(&wanted),
         Some(Command::Man(wanted)) => manual::manual(&wanted),

@@ -318,7 +318,7 @@ pub(super) fn admin(loaded: &Loaded) -> Result<Option<(Places, Option<String>)>,
 }
 
 fn admin_of(config: &Config, problems: &mut Problems<'_>) -> Option<(Places, Option<String>)> {
-    let Admin::On(Listen { listen, token, socket }) = &config.admin else { return None };
+    let Admin::On(Listen { listen, token, socket, tap: _ }) = &config.admin else { return None };
     let token = match token.as_ref().map(Secret::reveal).transpose() {
         Ok(Some(token)) if token.trim().is_empty() => {
             problems.add(Code::Environment, "admin.token", "the token is empty", "give it a value, or leave it out");

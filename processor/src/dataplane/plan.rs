@@ -6,6 +6,7 @@
 
 use super::breaker::Allowance;
 use super::samples::Samples;
+use super::tap::Tap;
 use super::trial::Trial;
 use pelton_kafka::Start;
 use pelton_sandbox::Generation;
@@ -66,6 +67,8 @@ pub struct TransformPlan {
     pub previous: Option<Generation>,
     /// Recent records, to check the next generation with.
     pub samples: Arc<Samples>,
+    /// For those who want to see its records.
+    pub tap: Arc<Tap>,
 }
 
 impl TransformPlan {
