@@ -221,3 +221,28 @@ fn a_tap_changes_nothing_of_what_is_written() {
     drop(tap);
     assert_eq!(pelton.stop(), Some(0));
 }
+
+#[test]
+fn four_may_look_at_a_time_and_a_transform_that_goes_ends_its_tap() {
+    let setting = Setting::new("tap-four");
+    let config = setting.config("full");
+    let mut pelton = Pelton::start(&config, "a");
+    eventually("it is ready", LONG, || (get(setting.port, "/readyz")?.0 == 200).then_some(()));
+    let mut taps: Vec<Tapping> = (0..4).map(|_| Tapping::start(&config, &[])).collect();
+    eventually("four look", LONG, || (Setting::taps(&pelton, "a tap is opened") == 4).then_some(()));
+    let (exit, _, told) = Tapping::start(&config, &[]).end();
+    assert_eq!(exit, Some(1));
+    assert!(told.contains("error[tap.listeners]"), "{told}");
+    // One goes; nothing flows, and it is noticed all the same.
+    drop(taps.pop());
+    eventually("one has gone", LONG, || (Setting::taps(&pelton, "a tap is closed") == 1).then_some(()));
+    // Under another name it is another transform.
+    pelton.reconfigure(&config.replace("  marker:\n", "  other:\n"));
+    eventually("it is taken up", LONG, || pelton.log().contains("reloaded: workers").then_some(()));
+    for tap in taps {
+        let (exit, _, told) = tap.end();
+        assert_eq!(exit, Some(0), "{told}");
+        assert!(told.contains("the transform is no more"), "{told}");
+    }
+    assert_eq!(pelton.stop(), Some(0));
+}
