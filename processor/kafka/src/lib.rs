@@ -3,7 +3,7 @@
 //! In the order in which a record meets them: [`Consumer`] (own queues, batch consume, rebalance callbacks served on the
 //! calling thread), [`Batch`] and [`Message`] (borrowed views of what was consumed), [`Producer`] (transactional or
 //! idempotent, cached topics, Java's partitioner), [`GroupMetadata`] (the fence that goes into each transaction). Beside
-//! them stand the operator's tools: [`Admin`] (offsets, groups, how topics and brokers are set up), [`probe`] (why a broker does not
+//! them stand the operator's tools: [`Admin`] (offsets, groups, how topics and brokers are set up), [`probe()`] (why a broker does not
 //! answer) and [`Reader`] (a topic up to a fixed end, in no group).
 //!
 //! It promises: no blocking call hides behind a name that does not say so; every librdkafka error becomes one [`Fate`];

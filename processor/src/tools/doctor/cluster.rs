@@ -382,9 +382,24 @@ fn unseen(point: &'static str, error: &AdminError, right: &str) -> Finding {
 mod tests {
     use super::*;
     use crate::tools::doctor::Status;
+    use pelton_kafka::Reason;
 
     fn settings(of: &[(&str, &str)]) -> BTreeMap<String, String> {
         of.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn why_a_broker_does_not_answer_decides_what_to_do() {
+        let code = |name: &str, text: &str, spare| {
+            let reason = Reason { name: name.to_owned(), text: text.to_owned() };
+            let finding = unreached("server", &Unreached::Reasons(vec![reason]), spare);
+            (finding.status, finding.code.unwrap())
+        };
+        assert_eq!(code("_AUTHENTICATION", "SASL authentication error", false), (Status::Fail, "kafka.authentication"));
+        assert_eq!(code("_SSL", "certificate verify failed", false), (Status::Fail, "kafka.tls"));
+        assert_eq!(code("_TRANSPORT", "SSL handshake failed: Disconnected", false), (Status::Fail, "kafka.tls"));
+        assert_eq!(code("_RESOLVE", "Name or service not known", true), (Status::Warn, "kafka.name"));
+        assert_eq!(code("_TRANSPORT", "Connection refused", true), (Status::Warn, "kafka.unreachable"));
     }
 
     #[test]

@@ -14,11 +14,12 @@ const PREFETCH_KBYTES: u64 = 8192;
 const QUEUE_KBYTES: u64 = 65536;
 const LANES: u64 = 2;
 
-pub(super) fn examine(config: &Config, brokers: usize) -> Vec<Finding> {
+/// `partitions`: of all input topics, which one process alone has to itself.
+pub(super) fn examine(config: &Config, brokers: usize, partitions: Option<u64>) -> Vec<Finding> {
     let limit = memory_limit(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"));
     let limit = limit.map(|limit| (limit, "the limit of its control group"));
     let limit = limit.or_else(|| Some((installed()?, "this machine's memory")));
-    vec![open_files(config, brokers, getrlimit(Resource::Nofile).current), memory(config, limit)]
+    vec![open_files(config, brokers, getrlimit(Resource::Nofile).current), memory(config, partitions, limit)]
 }
 
 // === Open files ===
@@ -49,31 +50,34 @@ fn open_files(config: &Config, brokers: usize, limit: Option<u64>) -> Finding {
 
 // === Memory ===
 
-/// What the configuration can come to use, in bytes, besides compiling: prefetched input, queued output, instances. One
-/// partition a worker at least; more partitions than that take more, and are not known here.
-fn memory_needed(config: &Config) -> u64 {
+/// What the configuration can come to use, in bytes, besides compiling: prefetched input of each partition, queued output of
+/// each lane, an instance of each transform in each worker. Where partitions are not known, one for each worker.
+fn memory_needed(config: &Config, partitions: Option<u64>) -> u64 {
     let kbytes = |of: &crate::config::ClientProperties, name: &str, usual: u64| {
         let set = of.properties.get(name).or_else(|| config.kafka.properties.get(name));
         set.and_then(|value| value.reveal().ok()?.parse().ok()).unwrap_or(usual) << 10
     };
     let workers = prepare::workers(config) as u64;
+    let partitions = partitions.unwrap_or(workers);
+    let workers = workers.clamp(1, partitions.max(1));
     let prefetch = kbytes(&config.kafka.consumer, "queued.max.messages.kbytes", PREFETCH_KBYTES);
     let queue = kbytes(&config.kafka.producer, "queue.buffering.max.kbytes", QUEUE_KBYTES);
     let instances: u64 = config.transforms.values().map(|transform| transform.limits.memory.get()).sum();
-    ITSELF + workers * (prefetch + LANES * queue + instances)
+    ITSELF + partitions * prefetch + workers * (LANES * queue + instances)
 }
 
-fn memory(config: &Config, limit: Option<(u64, &str)>) -> Finding {
+fn memory(config: &Config, partitions: Option<u64>, limit: Option<(u64, &str)>) -> Finding {
     const POINT: &str = "memory";
     const CODE: &str = "host.memory";
     const ADVICE: &str = "give it more, or lower `workers`, `limits.memory` or `queue.buffering.max.kbytes` in \
                           `kafka.producer.properties`";
-    let (needed, compile) = (memory_needed(config), config.sandbox.compile_memory.get());
+    let (needed, compile) = (memory_needed(config, partitions), config.sandbox.compile_memory.get());
     let Some((limit, whose)) = limit else {
         return Finding::skip(POINT, "how much there is cannot be seen");
     };
     let [limit_mib, needed_mib, compile_mib] = [limit, needed, compile].map(|bytes| bytes >> 20);
-    let used = format!("records can come to use {needed_mib} MiB, and a compiler {compile_mib} MiB besides");
+    let alone = partitions.map(|count| format!(" if this process has all {count} partitions")).unwrap_or_default();
+    let used = format!("records can come to use {needed_mib} MiB{alone}, and a compiler {compile_mib} MiB besides");
     if limit < needed {
         return Finding::warn(POINT, CODE, format!("{whose} is {limit_mib} MiB; {used}"), ADVICE);
     }
@@ -135,13 +139,19 @@ mod tests {
         let config = config("workers: 2");
         // Two workers: 8 MiB prefetched, two lanes of 1 MiB, an instance of 16 MiB; and the process itself.
         let needed = (60 + 2 * (8 + 2 + 16)) << 20;
-        assert_eq!(memory_needed(&config), needed);
+        assert_eq!(memory_needed(&config, None), needed);
+        assert_eq!(memory_needed(&config, Some(10)), needed + ((8 * 8) << 20), "each partition is prefetched");
+        assert_eq!(
+            memory_needed(&config, Some(1)),
+            (60 + 8 + 2 + 16) << 20,
+            "a worker without a partition has nothing"
+        );
         let compile = config.sandbox.compile_memory.get();
-        let status = |limit| memory(&config, Some((limit, "it"))).status;
+        let status = |limit| memory(&config, None, Some((limit, "it"))).status;
         assert_eq!(status(needed - 1), Status::Warn);
         assert_eq!(status(needed), Status::Warn, "no room for a compiler");
         assert_eq!(status(needed + compile), Status::Ok);
-        assert_eq!(memory(&config, None).status, Status::Skip);
+        assert_eq!(memory(&config, None, None).status, Status::Skip);
     }
 
     #[test]

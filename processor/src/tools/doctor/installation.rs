@@ -5,8 +5,9 @@ use super::Finding;
 use crate::config::{CacheDir, Code, Config, ConfigError, Loaded};
 use crate::control::prepare::{self, Fits, Topicality};
 
-/// `brokers`: whether there is somebody to ask for topics.
-pub(super) fn examine(loaded: &Loaded, brokers: bool) -> Vec<Finding> {
+/// `brokers`: whether there is somebody to ask for topics. Also how many partitions the input topics have together, where
+/// that is known.
+pub(super) fn examine(loaded: &Loaded, brokers: bool) -> (Vec<Finding>, Option<u64>) {
     let topics = if brokers { Topicality::LookedUp } else { Topicality::Assumed };
     let (fits, errors) = match prepare::check(loaded, topics) {
         Ok(fits) => (Some(fits), Vec::new()),
@@ -19,7 +20,13 @@ pub(super) fn examine(loaded: &Loaded, brokers: bool) -> Vec<Finding> {
     findings.extend(transforms(&loaded.config, fits.as_ref(), &errors));
     findings.extend(self::topics(fits.as_ref(), brokers, &errors));
     findings.push(cache(&loaded.config));
-    findings
+    (findings, fits.filter(|_| brokers).map(|fits| partitions(&loaded.config, &fits)))
+}
+
+fn partitions(config: &Config, fits: &Fits) -> u64 {
+    let read =
+        |topic: &str| config.transforms.values().any(|of| of.input.topics.iter().any(|own| own.as_str() == topic));
+    fits.topics.iter().filter(|(topic, _)| read(topic)).map(|(_, count)| u64::from(count.unsigned_abs())).sum()
 }
 
 fn right(loaded: &Loaded) -> String {

@@ -98,8 +98,9 @@ pub fn refused(errors: &[ConfigError]) -> Vec<Finding> {
 pub fn examine(loaded: &Loaded) -> Vec<Finding> {
     let (clients, servers) = cluster::servers(loaded);
     let answers = servers.iter().any(|finding| finding.point == "server" && finding.status == Status::Ok);
-    let mut findings = installation::examine(loaded, answers);
-    findings.extend(host::examine(&loaded.config, clients.as_ref().map_or(1, |of| of.brokers.len().max(1))));
+    let (mut findings, partitions) = installation::examine(loaded, answers);
+    let brokers = clients.as_ref().map_or(1, |of| of.brokers.len().max(1));
+    findings.extend(host::examine(&loaded.config, brokers, partitions));
     findings.extend(servers);
     if let Some(clients) = clients.filter(|_| answers) {
         findings.extend(cluster::examine(loaded, &clients));
