@@ -43,5 +43,9 @@ VOLUME /var/cache/pelton
 USER 65532:65532
 EXPOSE 9640
 STOPSIGNAL SIGTERM
+# Whether the process runs, whatever Kafka does: some restart what is unhealthy. Where only somebody looks at it,
+# `pelton health` says whether it is ready (compose.yaml). It finds the admin server as it is in /etc/pelton/config.yaml,
+# or in the file of PELTON_CONFIG, or in PELTON__ADMIN__LISTEN.
+HEALTHCHECK --interval=10s --timeout=6s --start-period=60s CMD ["/usr/local/bin/pelton", "health", "--live"]
 ENTRYPOINT ["/usr/local/bin/pelton"]
 CMD ["run", "-c", "/etc/pelton/config.yaml"]

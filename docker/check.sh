@@ -66,6 +66,8 @@ ask() {
   [ "$status" = 200 ]
 }
 
+healthy() { [ "$(docker inspect -f '{{.State.Health.Status}}' "$name-pelton")" = healthy ]; }
+
 run_pelton() {
   docker run -d --name "$name-pelton" --network "$name" -p 127.0.0.1::9640 \
     --read-only --cap-drop=ALL --security-opt no-new-privileges --memory 1g --pids-limit 200 \
@@ -88,6 +90,8 @@ for topic in orders orders.clean orders.dlq; do topics --create --topic "$topic"
 run_pelton
 wait_for "the admin server does not answer" 240 ask /livez
 wait_for "Pelton does not become ready" 240 ask /readyz
+wait_for "its own health check does not find it" 60 healthy
+docker exec "$name-pelton" /usr/local/bin/pelton health >/dev/null || fail "\`pelton health\` does not find it ready"
 echo "ready"
 {
   for number in $(seq $((records - bad))); do printf '{"id":%d,"card":{"number":"4111111111111111"}}\n' "$number"; done

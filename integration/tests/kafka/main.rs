@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 mod delivery;
+mod doctor;
 mod exactly_once;
 mod faults;
 mod membership;
@@ -17,5 +18,6 @@ mod reload;
 mod rollout;
 mod status;
 mod support;
+mod tap;
 mod tools;
 mod traces;

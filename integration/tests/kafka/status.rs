@@ -47,6 +47,12 @@ fn page_and_api_tell_of_a_run_with_a_dead_letter() {
         (&transform["name"], &transform["generation"], &transform["failures"]),
         (&"marker".into(), &1.into(), &1.into())
     );
+    assert_eq!(
+        (&transform["emitted"], &transform["kept"], &transform["dropped"]),
+        (&98.into(), &0.into(), &0.into()),
+        "{now}"
+    );
+    assert!(transform["rate_out"].is_number() && now["rates"].get("latency_p99_seconds").is_some(), "{now}");
     assert_eq!(transform["dead_letters_to"], scene.topic("dead"));
     let reject = &now["rejects"][0];
     assert_eq!(reject["code"], "guest.panic", "{now}");

@@ -21,8 +21,8 @@ use sys::rd_kafka_resp_err_t as Code;
 /// A short-lived client for questions about offsets and groups.
 #[derive(Debug)]
 pub struct Admin {
-    cluster: Cluster,
-    patience: Duration,
+    pub(crate) cluster: Cluster,
+    pub(crate) patience: Duration,
 }
 
 /// A place in a partition that only the broker knows.
@@ -309,7 +309,7 @@ impl Admin {
         }
     }
 
-    fn options(&self, op: Op) -> Options {
+    pub(crate) fn options(&self, op: Op) -> Options {
         // SAFETY: a live handle; the options are owned by us.
         let options = Options(unsafe { sys::rd_kafka_AdminOptions_new(self.cluster.raw(), op) });
         let mut text = [0 as c_char; 128];
@@ -321,7 +321,7 @@ impl Admin {
     }
 
     /// Sends and waits for the one event that answers.
-    fn ask(
+    pub(crate) fn ask(
         &self,
         call: &'static str,
         send: impl Fn(*mut sys::rd_kafka_t, *mut sys::rd_kafka_queue_t),
@@ -413,7 +413,7 @@ unsafe fn info(description: *const sys::rd_kafka_ConsumerGroupDescription_t) -> 
 
 /// # Safety
 /// `raw` is null or a live NUL-terminated string.
-unsafe fn text(raw: *const c_char) -> String {
+pub(crate) unsafe fn text(raw: *const c_char) -> String {
     if raw.is_null() {
         return String::new();
     }
@@ -421,7 +421,7 @@ unsafe fn text(raw: *const c_char) -> String {
     unsafe { CStr::from_ptr(raw) }.to_string_lossy().into_owned()
 }
 
-fn c_name(group: &str) -> Result<CString, ClientError> {
+pub(crate) fn c_name(group: &str) -> Result<CString, ClientError> {
     CString::new(group).map_err(|_| ClientError::ZeroByte(group.into()))
 }
 
@@ -433,7 +433,7 @@ fn done(error: *mut sys::rd_kafka_error_t) {
     }
 }
 
-struct Options(*mut sys::rd_kafka_AdminOptions_t);
+pub(crate) struct Options(pub(crate) *mut sys::rd_kafka_AdminOptions_t);
 
 impl Drop for Options {
     fn drop(&mut self) {
@@ -442,7 +442,7 @@ impl Drop for Options {
     }
 }
 
-struct Event(*mut sys::rd_kafka_event_t);
+pub(crate) struct Event(pub(crate) *mut sys::rd_kafka_event_t);
 
 impl Drop for Event {
     fn drop(&mut self) {

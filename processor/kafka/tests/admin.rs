@@ -2,7 +2,9 @@
 //! bounded reading ends where it was told to.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
-use pelton_kafka::{Admin, At, Output, Partitioning, Position, Producer, Properties, Reader, Refusal, TopicPartition};
+use pelton_kafka::{
+    Admin, At, Output, Partitioning, Position, Producer, Properties, Reader, Refusal, TopicPartition, Unreached, probe,
+};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Code};
@@ -96,4 +98,38 @@ fn a_reading_that_gets_no_answer_ends_with_an_error() {
     let mut reader = Reader::new(&nowhere, "in", &[(0, Position(0), Position(4))]).unwrap();
     let error = reader.next(Duration::from_millis(500)).unwrap_err();
     assert_eq!(error.refusal(), Refusal::Unreachable, "{error}");
+}
+
+#[test]
+fn how_a_topic_is_laid_out_is_told_and_a_missing_one_is_an_error() {
+    let mock: Mock = MockCluster::new(3).unwrap();
+    mock.create_topic("in", 4, 3).unwrap();
+    let admin = Admin::new(&properties(&mock).with("allow.auto.create.topics", "false"), LONG).unwrap();
+    let layout = admin.layout("in").unwrap();
+    assert_eq!((layout.partitions, layout.replicas, layout.in_sync, layout.leaderless), (4, 3, 3, 0));
+    mock.topic_error("gone", Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+    let error = admin.layout("gone").unwrap_err();
+    assert!(error.to_string().contains("UNKNOWN_TOPIC_OR_PART"), "{error}");
+}
+
+#[test]
+fn a_probe_finds_all_brokers_or_says_why_not() {
+    let mock: Mock = MockCluster::new(3).unwrap();
+    let of = |servers: &str| Properties::new().with("bootstrap.servers", servers);
+    let servers = mock.bootstrap_servers();
+    let brokers = probe(&of(servers.split(',').next().unwrap()), LONG).unwrap();
+    let mut addresses: Vec<_> = brokers.iter().map(|broker| broker.address.clone()).collect();
+    addresses.sort();
+    let mut expected: Vec<_> = servers.split(',').map(str::to_owned).collect();
+    expected.sort();
+    assert_eq!(addresses, expected);
+    let Err(Unreached::Reasons(reasons)) = probe(&of("127.0.0.1:1"), Duration::from_secs(1)) else {
+        panic!("nobody is there");
+    };
+    assert!(reasons.iter().any(|reason| reason.name == "_TRANSPORT"), "{reasons:?}");
+    assert!(reasons.iter().any(|reason| reason.text.contains("127.0.0.1:1")), "{reasons:?}");
+    let Err(Unreached::Reasons(reasons)) = probe(&of("nowhere.invalid:9092"), Duration::from_secs(1)) else {
+        panic!("nobody is there");
+    };
+    assert!(reasons.iter().any(|reason| reason.name == "_RESOLVE"), "{reasons:?}");
 }

@@ -46,6 +46,14 @@ enum Distrust {
     Io(#[from] io::Error),
 }
 
+/// Would `dir` be used as a cache? It is made if need be, with its key.
+///
+/// # Errors
+/// Why not.
+pub fn check_cache(dir: &Path) -> Result<(), String> {
+    trust(dir).and_then(|()| key(dir)).map(drop).map_err(|why| why.to_string())
+}
+
 impl Cache {
     /// Uses, or makes, `dir`. `None`, and a warning, where it cannot be trusted.
     pub(crate) fn open(dir: &Path, bytes: u64, engine: &Engine) -> Option<Self> {

@@ -39,6 +39,7 @@ mod wasi;
 mod window;
 
 pub use apart::{Workshop, work};
+pub use cache::check_cache;
 pub use digest::{Digest, DigestError};
 pub use engine::{Ceiling, Engine, EngineConfig, EngineError};
 pub use fault::{Fault, FaultCode};

@@ -5,6 +5,7 @@
 use super::Status;
 use super::api::problem;
 use super::snapshot::Snapshot;
+use crate::dataplane::histogram::Reading;
 use crate::telemetry::Running;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -37,7 +38,15 @@ struct Sample {
     records_in: u64,
     records_out: u64,
     failures: u64,
-    transforms: BTreeMap<Arc<str>, u64>,
+    latency: Option<Reading>,
+    transforms: BTreeMap<Arc<str>, OfTransform>,
+}
+
+#[derive(Debug, Default)]
+struct OfTransform {
+    settled: u64,
+    outputs: u64,
+    calls: Option<Reading>,
 }
 
 /// Per second, over the last seconds.
@@ -46,9 +55,20 @@ pub(super) struct Rates {
     pub records_in: f64,
     pub records_out: f64,
     pub failures: f64,
-    /// Records that each transform has settled.
+    /// From records' timestamps to their commit, 99 of 100 of the last seconds; `None`: there were none.
+    pub latency_p99_seconds: Option<f64>,
     #[serde(skip)]
-    pub transforms: BTreeMap<Arc<str>, f64>,
+    pub transforms: BTreeMap<Arc<str>, TransformRates>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub(super) struct TransformRates {
+    /// Records that it has settled.
+    pub settled: f64,
+    /// Records that it has written, dead letters not included.
+    pub outputs: f64,
+    /// Of its calls, each of a batch, 99 of 100 took no longer; `None`: there were none.
+    pub call_p99_ms: Option<f64>,
 }
 
 impl Default for Live {
@@ -63,16 +83,20 @@ impl Default for Live {
 
 impl Live {
     fn sample(&self, running: &Running, at: Instant) {
-        let mut sample = Sample { at, records_in: 0, records_out: 0, failures: 0, transforms: BTreeMap::new() };
+        let transforms = BTreeMap::new();
+        let mut sample = Sample { at, records_in: 0, records_out: 0, failures: 0, latency: None, transforms };
         for worker in &running.workers {
             let totals = worker.read();
             sample.records_in += totals.records_in;
             sample.records_out += totals.records_out;
             sample.failures += totals.rejected;
+            add(&mut sample.latency, worker.latency.read());
             for (name, of) in worker.transforms() {
                 let counters = [&of.kept, &of.dropped, &of.emitted, &of.rejected, &of.failed];
-                *sample.transforms.entry(name).or_default() +=
-                    counters.map(|counter| counter.get()).iter().sum::<u64>();
+                let sample = sample.transforms.entry(name).or_default();
+                sample.settled += counters.map(|counter| counter.get()).iter().sum::<u64>();
+                sample.outputs += of.kept.get() + of.outputs.get();
+                add(&mut sample.calls, of.process.read());
             }
         }
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,16 +113,40 @@ impl Live {
         let rate = |from: u64, to: u64| {
             if seconds > 0.0 { (to.saturating_sub(from) as f64 / seconds * 10.0).round() / 10.0 } else { 0.0 }
         };
-        let of = |(name, count): (&Arc<str>, &u64)| {
-            (Arc::clone(name), rate(first.transforms.get(name).copied().unwrap_or(0), *count))
+        let none = OfTransform::default();
+        let of = |(name, now): (&Arc<str>, &OfTransform)| {
+            let then = first.transforms.get(name).unwrap_or(&none);
+            let rates = TransformRates {
+                settled: rate(then.settled, now.settled),
+                outputs: rate(then.outputs, now.outputs),
+                call_p99_ms: p99(then.calls.as_ref(), now.calls.as_ref()).map(|seconds| seconds * 1e3),
+            };
+            (Arc::clone(name), rates)
         };
         Rates {
             records_in: rate(first.records_in, last.records_in),
             records_out: rate(first.records_out, last.records_out),
             failures: rate(first.failures, last.failures),
+            latency_p99_seconds: p99(first.latency.as_ref(), last.latency.as_ref()),
             transforms: last.transforms.iter().map(of).collect(),
         }
     }
+}
+
+fn add(sum: &mut Option<Reading>, reading: Reading) {
+    match sum {
+        Some(sum) => sum.add(&reading),
+        None => *sum = Some(reading),
+    }
+}
+
+fn p99(then: Option<&Reading>, now: Option<&Reading>) -> Option<f64> {
+    let now = now?.clone();
+    let since = match then {
+        Some(then) => now.since(then),
+        None => now,
+    };
+    since.quantile(0.99)
 }
 
 /// Until the runtime ends.

@@ -6,7 +6,8 @@
 //! group and has taken over its transactional ids.
 //!
 //! [`server`] takes connections, [`routes`] is the one table of what is answered, [`api`] reads, [`orders`] changes,
-//! [`snapshot`] is what page ([`page`]) and events ([`live`]) show. Nothing here says what records hold (I10).
+//! [`snapshot`] is what page ([`page`]) and events ([`live`]) show. Nothing here says what records hold (I10),
+//! but [`tap`], where the configuration allows it.
 
 mod api;
 mod live;
@@ -16,9 +17,11 @@ mod probes;
 mod routes;
 mod server;
 mod snapshot;
+mod tap;
 #[cfg(test)]
 mod tests;
 
+use crate::config::Tap;
 use crate::control::generations::Generations;
 use crate::control::triggers::Triggers;
 use crate::telemetry::Running;
@@ -28,6 +31,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::Semaphore;
 
 pub use server::serve;
 
@@ -38,6 +42,9 @@ pub struct Status {
     /// For orders over the network.
     token: Option<String>,
     live: Live,
+    /// What a tap may show, and how many there may be.
+    tap: Tap,
+    taps: Arc<Semaphore>,
 }
 
 /// Who knows of generations and carries out orders.
@@ -52,7 +59,14 @@ pub struct Control {
 
 impl Status {
     pub fn new(token: Option<String>) -> Self {
-        Status { running: OnceLock::new(), token, live: Live::default() }
+        let taps = Arc::new(Semaphore::new(tap::LISTENERS_MAX));
+        Status { running: OnceLock::new(), token, live: Live::default(), tap: Tap::Off, taps }
+    }
+
+    /// The same, where records may be looked at.
+    #[must_use]
+    pub fn with_tap(self, tap: Tap) -> Self {
+        Status { tap, ..self }
     }
 
     /// The process has started. Once.
@@ -81,6 +95,10 @@ pub struct Places {
     pub listen: SocketAddr,
     pub socket: Option<PathBuf>,
 }
+
+/// From whom a request came, for the log: an address, or a user and a process of this machine.
+#[derive(Clone, Debug)]
+struct Who(Arc<str>);
 
 /// How a request came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

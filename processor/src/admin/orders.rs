@@ -76,7 +76,7 @@ pub(super) async fn promote(State(status): State<Arc<Status>>, transform: Name) 
 }
 
 /// What cannot be decoded is no transform's name.
-type Name = Result<Path<String>, PathRejection>;
+pub(super) type Name = Result<Path<String>, PathRejection>;
 
 pub(super) async fn pause(State(status): State<Arc<Status>>, transform: Name) -> Response {
     hold(&status, transform, |allowance| allowance.pause(), "paused by hand: its input topics are held")
@@ -128,7 +128,7 @@ pub(super) async fn log(query: Result<Query<LogQuery>, QueryRejection>) -> Respo
     }
 }
 
-fn unfit(rejection: &QueryRejection) -> Response {
+pub(super) fn unfit(rejection: &QueryRejection) -> Response {
     let advice = "see GET /api/v1/openapi.json for what is taken";
     problem(StatusCode::BAD_REQUEST, "admin.query", rejection.body_text(), advice)
 }

@@ -3,7 +3,7 @@
 //! document to each other.
 
 use super::api::problem;
-use super::{Status, Way, api, live, orders, page, probes};
+use super::{Status, Way, api, live, orders, page, probes, tap};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -44,6 +44,7 @@ pub(super) fn orders() -> Vec<Route> {
         ("/api/v1/transforms/{name}/promote", post(orders::promote)),
         ("/api/v1/transforms/{name}/pause", post(orders::pause)),
         ("/api/v1/transforms/{name}/resume", post(orders::resume)),
+        ("/api/v1/transforms/{name}/tap", post(tap::tap)),
     ]
 }
 

@@ -2,7 +2,8 @@
 //! must come within [`HEAD_MAX`] and be small; bodies are not read at all, no request needs one. Binds when the process starts, so that a place in use is
 //! found then.
 
-use super::{Places, Status, Way, live, routes};
+use super::{Places, Status, Way, Who, live, routes};
+use axum::Extension;
 use axum::serve::Listener;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -13,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 /// For each of port and socket. Who comes later waits.
@@ -36,18 +37,27 @@ pub async fn serve(places: &Places, status: &Arc<Status>) -> Result<SocketAddr, 
     let address = listener.local_addr().map_err(named(&places.listen))?;
     if let Some(path) = &places.socket {
         let socket = bind(path).map_err(named(&path.display()))?;
-        tokio::spawn(accept(socket, routes::router(status, Way::Socket)));
+        tokio::spawn(accept(socket, routes::router(status, Way::Socket), of_this_machine));
     }
-    tokio::spawn(accept(listener, routes::router(status, Way::Network)));
+    tokio::spawn(accept(listener, routes::router(status, Way::Network), |_, address| address.to_string()));
     tokio::spawn(live::tick(Arc::clone(status)));
     Ok(address)
 }
 
-async fn accept(mut listener: impl Listener, router: axum::Router) {
+/// As the kernel tells it, who cannot be lied to by the peer.
+fn of_this_machine(stream: &UnixStream, _: &tokio::net::unix::SocketAddr) -> String {
+    match stream.peer_cred() {
+        Ok(peer) => format!("uid {}, pid {}", peer.uid(), peer.pid().unwrap_or_default()),
+        Err(_) => "the socket".to_owned(),
+    }
+}
+
+async fn accept<L: Listener>(mut listener: L, router: axum::Router, who: fn(&L::Io, &L::Addr) -> String) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        let (stream, _) = listener.accept().await;
-        let service = TowerToHyperService::new(router.clone());
+        let (stream, address) = listener.accept().await;
+        let who = Who(who(&stream, &address).into());
+        let service = TowerToHyperService::new(router.clone().layer(Extension(who)));
         tokio::spawn(async move {
             let _place = place;
             // Who is gone, or too slow, has nobody to be told.

@@ -72,7 +72,15 @@ pub(super) struct Transform {
     pub paused_by: Option<&'static str>,
     /// Records that it has settled, per second.
     pub rate: f64,
+    /// Records that it has written, per second.
+    pub rate_out: f64,
+    /// Of its calls of the last seconds, each of a batch, 99 of 100 took no longer.
+    pub call_p99_ms: Option<f64>,
     pub records: u64,
+    /// Outcomes by kind: what is missing to `records` was rejected or failed.
+    pub kept: u64,
+    pub dropped: u64,
+    pub emitted: u64,
     /// Rejected or failed.
     pub failures: u64,
     pub dead_letters: u64,
@@ -172,6 +180,7 @@ fn transform(plan: &Plan, index: usize, running: &Running, control: &Control, ra
     let of = &plan.transforms[index];
     let topics = plan.inputs.iter().zip(&of.inputs).filter(|(_, own)| own.is_some());
     let output = |index: u32| plan.outputs[index as usize].name.to_string();
+    let own = rates.transforms.get(&of.name).copied().unwrap_or_default();
     let mut shown = Transform {
         name: of.name.to_string(),
         generation: of.generation.number(),
@@ -183,8 +192,13 @@ fn transform(plan: &Plan, index: usize, running: &Running, control: &Control, ra
             OnError::Skip | OnError::Stop => None,
         },
         paused_by: plan.allowances[index].paused().map(Paused::as_str),
-        rate: rates.transforms.get(&of.name).copied().unwrap_or(0.0),
+        rate: own.settled,
+        rate_out: own.outputs,
+        call_p99_ms: own.call_p99_ms,
         records: 0,
+        kept: 0,
+        dropped: 0,
+        emitted: 0,
         failures: 0,
         dead_letters: 0,
         skipped: 0,
@@ -205,6 +219,9 @@ fn transform(plan: &Plan, index: usize, running: &Running, control: &Control, ra
     for (_, counts) in counters.filter(|(name, _)| *name == of.name) {
         let failures = counts.rejected.get() + counts.failed.get();
         shown.records += counts.kept.get() + counts.dropped.get() + counts.emitted.get() + failures;
+        shown.kept += counts.kept.get();
+        shown.dropped += counts.dropped.get();
+        shown.emitted += counts.emitted.get();
         shown.failures += failures;
         shown.dead_letters += counts.dead_letters.get();
         shown.skipped += counts.skipped.get();

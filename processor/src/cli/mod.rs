@@ -6,14 +6,19 @@
 mod answer;
 mod config_cmd;
 mod dlq;
+mod doctor;
 mod exit;
+mod health;
 mod inspect;
 mod logging;
+mod manual;
 mod metrics_cmd;
 mod offsets;
+mod place;
 mod remote;
 pub mod run;
 mod sign;
+mod tap;
 mod top;
 mod validate;
 
@@ -79,6 +84,8 @@ enum Command {
     Run,
     /// Check the configuration, and that the cluster and the modules fit it.
     Validate(validate::Arguments),
+    /// Look at everything that an installation needs: modules, brokers, topics, rights, limits, clocks.
+    Doctor(doctor::Doctor),
     /// Look at the configuration.
     #[command(subcommand)]
     Config(config_cmd::Command),
@@ -106,10 +113,18 @@ enum Command {
     Pause(remote::OfTransform),
     /// Let a transform go on that was paused, by hand or because its budget of failures was used up.
     Resume(remote::OfTransform),
-    /// See how the running process stands.
-    Top(remote::Top),
+    /// Ask the running process whether it is ready: a probe, exit 0 or 1.
+    Health(health::Health),
+    /// See how the running process stands, live.
+    Top(top::Top),
+    /// Look at records of a transform while they are processed, if the configuration allows it.
+    Tap(tap::Tap),
     /// See which version of each transform the running process has.
     Transforms(remote::Transforms),
+    /// Print a script that completes commands and options in a shell.
+    Completions(manual::Completions),
+    /// Print the manual, or write its pages.
+    Man(manual::Manual),
     /// What is counted.
     #[command(subcommand, hide = true)]
     Metrics(metrics_cmd::Command),
@@ -163,6 +178,7 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: &impl Par
         }
         None | Some(Command::Run) => start(&global, parts),
         Some(Command::Validate(arguments)) => validate::validate(&global, &arguments),
+        Some(Command::Doctor(arguments)) => doctor::doctor(&global, &arguments),
         Some(Command::Config(command)) => config_cmd::config(&global, &command),
         Some(Command::Inspect(arguments)) => inspect::inspect(&arguments),
         Some(Command::Keygen(arguments)) => sign::keygen(&arguments),
@@ -175,8 +191,12 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: &impl Par
         Some(Command::Promote(order)) => remote::promote(&global, &order),
         Some(Command::Pause(order)) => remote::pause(&global, &order),
         Some(Command::Resume(order)) => remote::resume(&global, &order),
-        Some(Command::Top(top)) => remote::top(&global, &top),
+        Some(Command::Health(probe)) => health::health(&global, &probe),
+        Some(Command::Top(top)) => top::top(&global, &top),
+        Some(Command::Tap(wanted)) => tap::tap(&global, &wanted),
         Some(Command::Transforms(wanted)) => remote::transforms(&global, &wanted),
+        Some(Command::Completions(wanted)) => manual::completions(&wanted),
+        Some(Command::Man(wanted)) => manual::manual(&wanted),
         Some(Command::Metrics(command)) => metrics_cmd::metrics(&command),
         Some(Command::CompileModule) if pelton_sandbox::work() => Exit::Ok,
         Some(Command::CompileModule) => Exit::Failed,

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use super::error::{Code, ConfigError, ConfigErrors, Place};
 use super::source::{Format, Source};
-use super::tree::{Node, Origin, merge};
-use super::types::{Config, TRANSACTION_TIMEOUT_RANDOM};
+use super::tree::{Kind, Map, Node, Origin, merge};
+use super::types::{Admin, Config, TRANSACTION_TIMEOUT_RANDOM};
 use super::{check, checks, layers, redact, toml, yaml};
 
 /// What a configuration is made from.
@@ -87,21 +87,7 @@ impl fmt::Debug for Sources {
 /// Everything that is wrong, in the order of the files.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let mut errors = Vec::new();
-    let mut tree = Node::map(Origin::Default(""));
-    for path in &sources.files {
-        match read(path) {
-            Ok(layer) => lay(&mut tree, layer),
-            Err(why) => errors.extend(why),
-        }
-    }
-    // What is in a file that cannot be read would be missed everywhere.
-    let readable = errors.is_empty();
-    for layer in layers::environment(&sources.environment, &tree, &mut errors) {
-        lay(&mut tree, layer);
-    }
-    for layer in layers::set(&sources.set, &mut errors) {
-        lay(&mut tree, layer);
-    }
+    let (mut tree, readable) = merged(sources, &mut errors);
     if readable {
         errors.extend(check::check(&mut tree));
         depend(&mut tree);
@@ -119,10 +105,55 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     match serde_json::from_value(tree.to_json()) {
         Ok(config) => Ok(Loaded { config, files: sources.files.clone(), tree }),
         // Schema and types say the same, a property test sees to it; still no reason to panic.
-        Err(_) => Err(ConfigError::new(Code::Type, "", Place::Nowhere, "the configuration does not fit its types")
-            .help("this is a defect of Pelton: please report it with the configuration")
-            .into()),
+        Err(_) => Err(unfit()),
     }
+}
+
+/// `admin` alone, whatever the rest of the configuration says, and though there is none: for a probe, which must find a
+/// process that goes on by what it had.
+///
+/// # Errors
+/// Files that cannot be read, and what is wrong with `admin`.
+pub fn load_admin(sources: &Sources) -> Result<Admin, ConfigErrors> {
+    const KEY: &str = "admin";
+    let mut errors = Vec::new();
+    let (whole, readable) = merged(sources, &mut errors);
+    let entry = whole.as_map().and_then(|map| map.get(KEY)).cloned();
+    let mut alone = Node { kind: Kind::Map(Map::from_iter(entry)), origin: whole.origin };
+    if readable {
+        errors.extend(check::check(&mut alone));
+        errors.retain(|error| leads(KEY, &error.path));
+    }
+    if !errors.is_empty() {
+        return Err(sorted(errors, sources));
+    }
+    let admin = alone.get(KEY).map(|node| serde_json::from_value(node.to_json()));
+    admin.unwrap_or_else(|| Ok(Admin::default())).map_err(|_| unfit())
+}
+
+fn unfit() -> ConfigErrors {
+    ConfigError::new(Code::Type, "", Place::Nowhere, "the configuration does not fit its types")
+        .help("this is a defect of Pelton: please report it with the configuration")
+        .into()
+}
+
+/// All layers in one tree, and whether each file could be read: what is in one that cannot be would be missed everywhere.
+fn merged(sources: &Sources, errors: &mut Vec<ConfigError>) -> (Node, bool) {
+    let mut tree = Node::map(Origin::Default(""));
+    for path in &sources.files {
+        match read(path) {
+            Ok(layer) => lay(&mut tree, layer),
+            Err(why) => errors.extend(why),
+        }
+    }
+    let readable = errors.is_empty();
+    for layer in layers::environment(&sources.environment, &tree, errors) {
+        lay(&mut tree, layer);
+    }
+    for layer in layers::set(&sources.set, errors) {
+        lay(&mut tree, layer);
+    }
+    (tree, readable)
 }
 
 /// The root of the first layer is where errors about the whole point to.

@@ -12,6 +12,7 @@ mod kafka;
 mod names;
 mod sandbox;
 mod secret;
+mod tap;
 mod transform;
 mod units;
 
@@ -28,6 +29,7 @@ pub use names::{Application, EnvironmentName, GuestPath, InstanceName, Sha256, T
 pub use sandbox::{Ceiling, Require, Sandbox};
 pub(crate) use secret::HIDDEN;
 pub use secret::{RevealError, Secret};
+pub use tap::Tap;
 pub use transform::{
     Budget, Canary, Clock, Compare, Grants, Input, Limits, OnError, Output, OverBudget, Randomness, Rollout, Shadow,
     Start, Then, Transform, TrialBudget,

@@ -62,20 +62,62 @@ pub struct Prepared {
 
 /// What `pelton validate` says of the world around a configuration.
 pub fn check_environment(loaded: &Loaded) -> Vec<ConfigError> {
-    match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
-        Ok(runtime) => prepare(loaded, runtime.handle()).err().unwrap_or_default(),
-        Err(error) => vec![loaded.error(Code::Sandbox, "", error.to_string()).help("raise the limits of this process")],
-    }
+    check(loaded, Topicality::LookedUp).err().unwrap_or_default()
+}
+
+/// A configuration and the world fit: what was found on the way.
+#[derive(Debug)]
+pub struct Fits {
+    /// Each transform and the digest of its module.
+    pub modules: Vec<(Arc<str>, Arc<str>)>,
+    /// Each topic and how many partitions it has; empty where nobody was asked.
+    pub topics: Vec<(Arc<str>, i32)>,
+}
+
+/// Whether the brokers are asked for the topics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Topicality {
+    LookedUp,
+    Assumed,
+}
+
+/// Everything that a start would look at, without starting.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn check(loaded: &Loaded, topics: Topicality) -> Result<Fits, Vec<ConfigError>> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|error| {
+            vec![loaded.error(Code::Sandbox, "", error.to_string()).help("raise the limits of this process")]
+        })?;
+    let Prepared { plan, .. } = prepare_with(loaded, runtime.handle(), topics)?;
+    let inputs = plan.inputs.iter().map(|topic| (Arc::clone(&topic.name), topic.partitions));
+    let outputs = plan.outputs.iter().map(|topic| (Arc::clone(&topic.name), topic.partitions));
+    let mut found: Vec<_> = if topics == Topicality::LookedUp { inputs.chain(outputs).collect() } else { Vec::new() };
+    found.sort();
+    found.dedup();
+    let module = |of: &TransformPlan| (Arc::clone(&of.name), Arc::clone(&of.digest));
+    Ok(Fits { modules: plan.transforms.iter().map(module).collect(), topics: found })
 }
 
 /// # Errors
 /// Everything that stands in the way, in the order of the configuration.
 pub fn prepare(loaded: &Loaded, runtime: &tokio::runtime::Handle) -> Result<Prepared, Vec<ConfigError>> {
+    prepare_with(loaded, runtime, Topicality::LookedUp)
+}
+
+fn prepare_with(
+    loaded: &Loaded,
+    runtime: &tokio::runtime::Handle,
+    topicality: Topicality,
+) -> Result<Prepared, Vec<ConfigError>> {
     let config = &loaded.config;
     let mut problems = Problems::new(loaded);
     let properties = client_properties(config, &mut problems);
     let mut topics = Topics::of(config, None);
-    if let Some((_, producer)) = &properties {
+    if let Some((_, producer)) = &properties
+        && topicality == Topicality::LookedUp
+    {
         topics.look_up(producer, &mut problems);
     }
     let engine = engine(config, runtime, &mut problems);
@@ -277,7 +319,7 @@ pub(super) fn admin(loaded: &Loaded) -> Result<Option<(Places, Option<String>)>,
 }
 
 fn admin_of(config: &Config, problems: &mut Problems<'_>) -> Option<(Places, Option<String>)> {
-    let Admin::On(Listen { listen, token, socket }) = &config.admin else { return None };
+    let Admin::On(Listen { listen, token, socket, tap: _ }) = &config.admin else { return None };
     let token = match token.as_ref().map(Secret::reveal).transpose() {
         Ok(Some(token)) if token.trim().is_empty() => {
             problems.add(Code::Environment, "admin.token", "the token is empty", "give it a value, or leave it out");

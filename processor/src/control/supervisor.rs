@@ -9,7 +9,7 @@ use super::prepare::{self, Prepared, prepare, workers};
 use super::reload::Reloader;
 use super::triggers::{self, Triggers};
 use crate::admin::{self, Control};
-use crate::config::{ConfigError, Loaded, Sources};
+use crate::config::{Admin, ConfigError, Loaded, Sources, Tap};
 use crate::dataplane::breaker::TimeSpent;
 use crate::dataplane::counters::{Counters, Totals, WorkerStatus};
 use crate::dataplane::holds::Holds;
@@ -106,7 +106,8 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
     let status = match prepare::admin(loaded) {
         Ok(None) => Arc::new(admin::Status::new(None)),
         Ok(Some((places, token))) => {
-            let status = Arc::new(admin::Status::new(token));
+            let tap = if let Admin::On(on) = &loaded.config.admin { on.tap } else { Tap::Off };
+            let status = Arc::new(admin::Status::new(token).with_tap(tap));
             match runtime.block_on(admin::serve(&places, &status)) {
                 Ok(address) => tracing::info!(%address, "admin server listens"),
                 Err((place, error)) => {

@@ -8,6 +8,7 @@ use super::topics::Topics;
 use crate::config::{Clock, Code, Config, Randomness, Require, Then, Transform};
 use crate::dataplane::plan::{InputTopic, OnError, Plan, TransformPlan};
 use crate::dataplane::samples::{Sample, Samples};
+use crate::dataplane::tap::Tap;
 use crate::dataplane::trial::Trial;
 use pelton_sandbox::{
     Demand, Digest, Engine, Generation, Header, Instance, Limits, LoadError, Module, PublicKey, Record, RunError,
@@ -92,6 +93,7 @@ struct Seats {
     trial: Option<Arc<Trial>>,
     previous: Option<Generation>,
     samples: Arc<Samples>,
+    tap: Arc<Tap>,
 }
 
 struct Unfit {
@@ -105,12 +107,12 @@ fn seats(name: &str, transform: &Transform, module: &Module, spec: Spec, making:
     let wanted = |generation: &Generation| generation.digest() == module.digest() && *generation.spec() == spec;
     let Some(running) = making.old.and_then(|old| old.transforms.iter().find(|t| *t.name == *name)) else {
         let serving = make(name, module, spec, making, None)?;
-        return Ok(Seats { serving, trial: None, previous: None, samples: Arc::default() });
+        return Ok(Seats { serving, trial: None, previous: None, samples: Arc::default(), tap: Arc::default() });
     };
-    let samples = Arc::clone(&running.samples);
+    let (samples, tap) = (Arc::clone(&running.samples), Arc::clone(&running.tap));
     let (serving, previous) = (running.generation.clone(), running.previous.clone());
     if wanted(&serving) {
-        return Ok(Seats { serving, trial: None, previous, samples });
+        return Ok(Seats { serving, trial: None, previous, samples, tap });
     }
     if making.rejected.get(name).is_some_and(|(digest, of)| *digest == module.digest() && *of == spec) {
         tracing::warn!(
@@ -120,7 +122,7 @@ fn seats(name: &str, transform: &Transform, module: &Module, spec: Spec, making:
             advice = "change the module or its settings, or `pelton reload --retry`",
             "this version was rolled back: the one that runs goes on"
         );
-        return Ok(Seats { serving, trial: running.trial.clone(), previous, samples });
+        return Ok(Seats { serving, trial: running.trial.clone(), previous, samples, tap });
     }
     let kind = rollout::kind(&transform.rollout).map(|(kind, _)| kind);
     let spec_of = serving.spec();
@@ -135,7 +137,7 @@ fn seats(name: &str, transform: &Transform, module: &Module, spec: Spec, making:
     if let (Some(tried), Some(kind)) = (tried, kind)
         && tried.kind == kind
     {
-        return Ok(Seats { serving, trial: Some(Arc::clone(tried)), previous, samples });
+        return Ok(Seats { serving, trial: Some(Arc::clone(tried)), previous, samples, tap });
     }
     let next = match tried.map(|trial| &trial.generation).or(previous.as_ref().filter(|g| wanted(g))) {
         Some(known) => known.clone(),
@@ -147,8 +149,9 @@ fn seats(name: &str, transform: &Transform, module: &Module, spec: Spec, making:
             trial: Some(Arc::new(Trial::new(next, kind))),
             previous: previous.filter(|g| !wanted(g)),
             samples,
+            tap,
         }),
-        None => Ok(Seats { serving: next, trial: None, previous: Some(serving), samples }),
+        None => Ok(Seats { serving: next, trial: None, previous: Some(serving), samples, tap }),
     }
 }
 
@@ -290,7 +293,7 @@ fn spec(name: &str, transform: &Transform, guest_text: bool) -> Result<Spec, Str
 fn transform_plan(name: &str, transform: &Transform, seats: Seats, topics: &Topics) -> TransformPlan {
     let own =
         |input: &InputTopic| transform.input.topics.iter().position(|t| t.as_str() == &*input.name).map(|i| i as u32);
-    let Seats { serving, trial, previous, samples } = seats;
+    let Seats { serving, trial, previous, samples, tap } = seats;
     TransformPlan {
         name: Arc::from(name),
         digest: Arc::from(serving.digest().to_string()),
@@ -307,5 +310,6 @@ fn transform_plan(name: &str, transform: &Transform, seats: Seats, topics: &Topi
         trial,
         previous,
         samples,
+        tap,
     }
 }

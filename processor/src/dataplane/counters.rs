@@ -57,6 +57,8 @@ pub struct TransformCounters {
     pub emitted: Counter,
     pub rejected: Counter,
     pub failed: Counter,
+    /// Records that `emitted` made; a kept one makes one besides.
+    pub outputs: Counter,
     /// What became of those that were rejected or failed.
     pub dead_letters: Counter,
     pub skipped: Counter,
@@ -178,6 +180,7 @@ impl Default for TransformCounters {
             emitted: Counter::default(),
             rejected: Counter::default(),
             failed: Counter::default(),
+            outputs: Counter::default(),
             dead_letters: Counter::default(),
             skipped: Counter::default(),
             faults: std::array::from_fn(|_| Counter::default()),

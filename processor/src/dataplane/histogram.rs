@@ -125,6 +125,27 @@ impl Reading {
         self.buckets.iter().sum()
     }
 
+    /// What came after an earlier reading of the same histogram.
+    #[must_use]
+    pub fn since(mut self, earlier: &Reading) -> Reading {
+        debug_assert_eq!(self.bounds, earlier.bounds);
+        self.buckets.iter_mut().zip(&earlier.buckets).for_each(|(now, then)| *now = now.saturating_sub(*then));
+        self.sum = (self.sum - earlier.sum).max(0.0);
+        self
+    }
+
+    /// What this share (0 to 1) of all values does not exceed: the end of their bucket, so too large rather than too small.
+    /// `None`: there are no values, or it is above the last bound.
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        let wanted = (self.count() as f64 * share).ceil().max(1.0);
+        let mut seen = 0;
+        let within = self.buckets.iter().position(|count| {
+            seen += count;
+            seen as f64 >= wanted
+        });
+        self.bounds.get(within?).copied()
+    }
+
     /// Adds another of the same scale.
     pub fn add(&mut self, other: &Reading) {
         debug_assert_eq!(self.bounds, other.bounds);
@@ -149,6 +170,24 @@ mod tests {
         assert_eq!(reading.buckets, [2, 1, 2, 0, 0, 0, 0, 1, 10]);
         assert_eq!(reading.count(), 16);
         assert_eq!(reading.sum, 138.0 + 1290.0);
+    }
+
+    #[test]
+    fn a_quantile_is_the_end_of_the_bucket_that_reaches_it_and_may_be_of_what_came_since() {
+        let histogram = Histogram::new(&BATCH);
+        assert_eq!(histogram.read().quantile(0.99), None, "there is nothing");
+        histogram.observe(3, 99);
+        histogram.observe(60, 1);
+        let earlier = histogram.read();
+        assert_eq!(
+            (earlier.quantile(0.5), earlier.quantile(0.99), earlier.quantile(1.0)),
+            (Some(4.0), Some(4.0), Some(64.0))
+        );
+        histogram.observe(1, 5);
+        let since = histogram.read().since(&earlier);
+        assert_eq!((since.count(), since.quantile(0.99)), (5, Some(1.0)));
+        histogram.observe(1_000, 1_000);
+        assert_eq!(histogram.read().quantile(0.99), None, "above the last bound");
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! 12. [`wanted`]: the plan that workers take up at their next transaction boundary. [`trial`], [`samples`]: how the next
 //!     generation of a transform is tried before.
 //! 13. [`counters`], [`histogram`], [`lag`], [`utilization`]: what is told of all that.
+//!     [`tap`]: copies of records for somebody who looks.
 //! 14. [`traced`], [`onward`]: records that are followed, and what their outputs carry on of their traces.
 //! 15. [`sink`]: a lane as its worker sees it, and how a call that never returns is left behind.
 //! 16. [`committer`]: the thread that ends transactions, and mends a lane when one fails.
@@ -48,6 +49,7 @@ pub mod rejects;
 pub mod samples;
 mod seat;
 pub mod sink;
+pub mod tap;
 pub mod traced;
 pub mod trial;
 pub mod utilization;

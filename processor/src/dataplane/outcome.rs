@@ -119,9 +119,10 @@ impl<'a, K: Sink> Delivery<'a, K> {
         }
         // A guest that emits nothing drops the record.
         if count == 0 {
-            self.counts.dropped.add(1)
+            self.counts.dropped.add(1);
         } else {
-            self.counts.emitted.add(1)
+            self.counts.emitted.add(1);
+            self.counts.outputs.add(count);
         }
         self.told(message, if count == 0 { "dropped" } else { "emitted" }, None);
         self.counters.records_out.add(count);

@@ -6,6 +6,7 @@
 
 use super::breaker::Allowance;
 use super::samples::Samples;
+use super::tap::Tap;
 use super::traced::{Followed, Passage};
 use super::trial::Trial;
 use pelton_kafka::Start;
@@ -69,6 +70,8 @@ pub struct TransformPlan {
     pub previous: Option<Generation>,
     /// Recent records, to check the next generation with.
     pub samples: Arc<Samples>,
+    /// For those who want to see its records.
+    pub tap: Arc<Tap>,
 }
 
 impl TransformPlan {

@@ -10,6 +10,7 @@ use super::plan::{Plan, TransformPlan};
 use super::ports::Sink;
 use super::process::{Interrupted, coordinates};
 use super::samples::Pace;
+use super::tap::Onlookers;
 use super::traced::Passage;
 use super::trial::{Kind, Tally, Trial};
 use super::utilization::nanos;
@@ -150,9 +151,13 @@ fn serve<K: Sink>(
     let Some(first) = portion.messages.first() else { return Ok(()) };
     let counts = delivery.counts;
     let mut at_ease = false;
+    let onlookers = Onlookers::of(plan, transform, &transform.generation);
     let settle = &mut |i: usize, settled: Settled<'_>| {
         let message = &portion.messages[i];
         at_ease |= i == 0 && !is_failure(&settled);
+        if let Some(onlookers) = &onlookers {
+            onlookers.show(message, &settled);
+        }
         see(message, &settled);
         delivery.settle(message, settled)
     };
@@ -183,7 +188,14 @@ fn try_out<'a, K: Sink>(
     }
     delivery.trial = Some(trial);
     let counts = delivery.counts;
-    let settle = &mut |i: usize, settled: Settled<'_>| delivery.settle(&canary.messages[i], settled);
+    let onlookers = Onlookers::of(delivery.plan, delivery.transform, &trial.generation);
+    let settle = &mut |i: usize, settled: Settled<'_>| {
+        let message = &canary.messages[i];
+        if let Some(onlookers) = &onlookers {
+            onlookers.show(message, &settled);
+        }
+        delivery.settle(message, settled)
+    };
     let counted = (Some(counts), Some(&trial.candidate));
     match call(candidate, hands, &trial.generation, canary, counted, settle) {
         Ok(()) => Ok(()),

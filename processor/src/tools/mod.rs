@@ -1,10 +1,11 @@
 //! What an operator does to an application from beside it: look at its positions and move them ([`offsets`]), look at its
-//! dead letters ([`letters`]) and send them through again ([`replay`]).
+//! dead letters ([`letters`]), send them through again ([`replay`]), and look whether everything around it is well ([`doctor`]).
 //!
 //! Owns the work; arguments and the look of results are [`crate::cli`]'s. Promises that nothing is written unless it was
 //! asked for, and that no call waits for ever. Refuses to change positions under a running processor. It shares no state
 //! with one: everything it knows it asks the brokers.
 
+pub mod doctor;
 pub mod instant;
 pub mod letters;
 pub mod offsets;
@@ -141,6 +142,11 @@ impl<'a> Cluster<'a> {
 
     pub fn application(&self) -> &str {
         self.config.application.as_str()
+    }
+
+    /// For producers of a tool's own.
+    pub fn producer(&self) -> &Properties {
+        &self.producer
     }
 
     /// All partitions of a topic, which must exist.

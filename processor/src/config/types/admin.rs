@@ -14,7 +14,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Secret;
+use super::{Secret, Tap};
 
 /// Worker threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +61,10 @@ pub struct Listen {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "pelton-path"))]
     pub socket: Option<PathBuf>,
+
+    /// What `pelton tap` may show, to whoever may give orders, of records while they are processed: `off`, nothing;
+    /// `redacted`, their shape (names of JSON fields, kinds, lengths); `full`, everything in them.
+    pub tap: Tap,
 }
 
 /// What logs and metrics may say.
@@ -118,7 +122,7 @@ fn writable(path: &std::path::Path) -> bool {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9640)), token: None, socket: None }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9640)), token: None, socket: None, tap: Tap::Off }
     }
 }
 

@@ -1,7 +1,7 @@
-//! `pelton top --once` as text: the snapshot of the running process, in tables.
+//! One snapshot of the running process as text, in tables: for scripts, and where there is no terminal.
 
-use super::answer::table;
-use super::remote::text as plain;
+use crate::cli::answer::table;
+use crate::cli::remote::text as plain;
 use serde_json::Value;
 
 fn cells(value: &Value, keys: &[&str]) -> Vec<String> {

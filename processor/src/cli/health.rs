@@ -1,0 +1,92 @@
+//! `pelton health`: a probe for orchestrators that can only start a command, in an image that has no other.
+//!
+//! Ends with 0 or 1, and 2 for a command line that is wrong; nothing else, because that is all they understand. Of the
+//! configuration only `admin` is read: a mistake elsewhere in a file that the running process has refused must not have it
+//! taken for ill.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use hyper::Method;
+use serde_json::Value;
+
+use super::answer::harmless;
+use super::place::Place;
+use super::{Exit, Global, Output, print};
+use crate::config::{self, Admin, ConfigErrors};
+
+/// Looked at where no file is named: where the image has its configuration.
+const USUAL: &str = "/etc/pelton/config.yaml";
+/// Less than the thirty seconds that orchestrators wait.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks whether records can flow (`/readyz`). Without -c and PELTON_CONFIG, /etc/pelton/config.yaml is read if it is
+/// there. Ends with 0 or 1.
+#[derive(Debug, Args)]
+pub(super) struct Health {
+    /// Whether the process runs, whatever the brokers do (`/livez`).
+    #[arg(long, conflicts_with = "startup")]
+    live: bool,
+
+    /// Whether it has started (`/startupz`).
+    #[arg(long)]
+    startup: bool,
+
+    /// How to print it.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    output: Output,
+}
+
+impl Health {
+    /// The path, and the key of its answer.
+    fn probe(&self) -> (&'static str, &'static str) {
+        match self {
+            Self { live: true, .. } => ("/livez", "alive"),
+            Self { startup: true, .. } => ("/startupz", "started"),
+            _ => ("/readyz", "ready"),
+        }
+    }
+}
+
+pub(super) fn health(global: &Global, health: &Health) -> Exit {
+    let admin = match admin(global) {
+        Ok(admin) => admin,
+        Err(errors) => {
+            global.refuse(&errors);
+            return Exit::Failed;
+        }
+    };
+    let (path, key) = health.probe();
+    let asked = Place::to_read(&admin).and_then(|place| place.ask_now(&Method::GET, path, PATIENCE));
+    let (status, answer) = match asked {
+        Ok(answer) => answer,
+        Err(error) => {
+            error.refuse();
+            return Exit::Failed;
+        }
+    };
+    // Another server may answer there.
+    let well = status.is_success() && answer[key] == true;
+    let printed = match health.output {
+        Output::Json => print(&format!("{answer:#}\n")),
+        Output::Text => print(&text(key, well, &answer)),
+    };
+    // What cannot be printed is told all the same, by the exit.
+    let _ = printed;
+    if well { Exit::Ok } else { Exit::Failed }
+}
+
+fn admin(global: &Global) -> Result<Admin, ConfigErrors> {
+    let mut sources = global.sources(false);
+    if sources.files.is_empty() && Path::new(USUAL).exists() {
+        sources.files.push(PathBuf::from(USUAL));
+    }
+    config::load_admin(&sources)
+}
+
+fn text(key: &str, well: bool, answer: &Value) -> String {
+    let reasons = answer["reasons"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let reasons: String = reasons.map(|reason| format!("  {}\n", harmless(reason))).collect();
+    format!("{}{key}\n{reasons}", if well { "" } else { "not " })
+}

@@ -1,0 +1,89 @@
+//! Asks the admin server again and again, in a thread of its own: a server that is slow must not keep keys from being read.
+//! Signals that would end the process are turned into news too, so that the terminal is given back first.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use hyper::{Method, StatusCode};
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::place::{self, Place, Unanswered};
+
+/// For one answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is known now.
+#[derive(Debug, Default)]
+pub(super) struct Now {
+    /// `/api/v1/status`.
+    pub status: Value,
+    /// Those of `/api/v1/partitions`.
+    pub partitions: Vec<Value>,
+    /// Why there is no answer any more.
+    pub lost: Option<String>,
+}
+
+#[derive(Debug)]
+pub(super) enum News {
+    Answer(Box<Now>),
+    Lost(String),
+    /// Somebody wants this process to end.
+    End,
+}
+
+/// Until the receiver goes.
+pub(super) fn start(place: &Place, interval: Duration) -> std::io::Result<Receiver<News>> {
+    let (send, receive) = sync_channel(1);
+    let place = place.clone();
+    std::thread::Builder::new().name("feed".into()).spawn(move || {
+        let ended = place::runtime().map(|runtime| runtime.block_on(feed(&place, interval, &send)));
+        if let Err(error) = ended {
+            let _ = send.send(News::Lost(error.to_string()));
+        }
+    })?;
+    Ok(receive)
+}
+
+async fn feed(place: &Place, interval: Duration, send: &SyncSender<News>) {
+    let mut signals =
+        [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()].map(|kind| signal(kind).ok());
+    let [terminate, hangup, interrupt] = &mut signals;
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let news = tokio::select! {
+            () = came(terminate) => News::End,
+            () = came(hangup) => News::End,
+            () = came(interrupt) => News::End,
+            _ = ticks.tick() => match look(place).await {
+                Ok(now) => News::Answer(Box::new(now)),
+                Err(error) => News::Lost(error.to_string()),
+            },
+        };
+        if send.send(news).is_err() {
+            return;
+        }
+    }
+}
+
+/// Never, where a signal cannot be listened to.
+async fn came(signal: &mut Option<tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn look(place: &Place) -> Result<Now, Unanswered> {
+    let (_, status) = place.ask(&Method::GET, "/api/v1/status", PATIENCE).await?;
+    let partitions = match place.ask(&Method::GET, "/api/v1/partitions", PATIENCE).await? {
+        (StatusCode::OK, Value::Object(mut answer)) => match answer.remove("partitions") {
+            Some(Value::Array(partitions)) => partitions,
+            _ => Vec::new(),
+        },
+        // It starts.
+        _ => Vec::new(),
+    };
+    Ok(Now { status, partitions, lost: None })
+}

@@ -1,0 +1,190 @@
+//! What this machine or container allows the process: open files and memory, against what the configuration can come to use.
+//! Both are bounds from above (I9): a process that has room for them never runs out.
+
+use super::Finding;
+use crate::config::Config;
+use crate::control::prepare;
+use rustix::process::{Resource, getrlimit};
+use std::path::{Path, PathBuf};
+
+/// For the process itself: code, librdkafka, the admin server.
+const ITSELF: u64 = 60 << 20;
+/// librdkafka's properties, where nobody has set them: see `dataplane/kafka.rs`.
+const PREFETCH_KBYTES: u64 = 8192;
+const QUEUE_KBYTES: u64 = 65536;
+const LANES: u64 = 2;
+
+/// `partitions`: of all input topics, which one process alone has to itself.
+pub(super) fn examine(config: &Config, brokers: usize, partitions: Option<u64>) -> Vec<Finding> {
+    let limit = memory_limit(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"));
+    let limit = limit.map(|limit| (limit, "the limit of its control group"));
+    let limit = limit.or_else(|| Some((installed()?, "this machine's memory")));
+    vec![open_files(config, brokers, getrlimit(Resource::Nofile).current), memory(config, partitions, limit)]
+}
+
+// === Open files ===
+
+/// Each client holds a socket to each broker, one more while it looks for a coordinator, and four to wake its threads by.
+fn open_files_needed(config: &Config, brokers: usize) -> u64 {
+    let clients = prepare::workers(config) * (1 + LANES as usize);
+    let sockets = clients * (brokers + 5);
+    // Port and socket of the admin server take 128 connections each; logs, modules, watches.
+    (sockets + 2 * 128 + 64) as u64
+}
+
+/// `None`: no limit.
+fn open_files(config: &Config, brokers: usize, limit: Option<u64>) -> Finding {
+    const POINT: &str = "open_files";
+    let needed = open_files_needed(config, brokers);
+    match limit {
+        Some(limit) if limit < needed => Finding::warn(
+            POINT,
+            "host.open_files",
+            format!("{limit} may be open, and up to {needed} can come to be"),
+            "raise it: `ulimit -n`, `LimitNOFILE=` of systemd, `ulimits` of the container; or lower `workers`",
+        ),
+        Some(limit) => Finding::ok(POINT, format!("{limit} may be open, at most {needed} will be")),
+        None => Finding::ok(POINT, format!("any number may be open, at most {needed} will be")),
+    }
+}
+
+// === Memory ===
+
+/// What the configuration can come to use, in bytes, besides compiling: prefetched input of each partition, queued output of
+/// each lane, an instance of each transform in each worker. Where partitions are not known, one for each worker.
+fn memory_needed(config: &Config, partitions: Option<u64>) -> u64 {
+    let kbytes = |of: &crate::config::ClientProperties, name: &str, usual: u64| {
+        let set = of.properties.get(name).or_else(|| config.kafka.properties.get(name));
+        set.and_then(|value| value.reveal().ok()?.parse().ok()).unwrap_or(usual) << 10
+    };
+    let workers = prepare::workers(config) as u64;
+    let partitions = partitions.unwrap_or(workers);
+    let workers = workers.clamp(1, partitions.max(1));
+    let prefetch = kbytes(&config.kafka.consumer, "queued.max.messages.kbytes", PREFETCH_KBYTES);
+    let queue = kbytes(&config.kafka.producer, "queue.buffering.max.kbytes", QUEUE_KBYTES);
+    let instances: u64 = config.transforms.values().map(|transform| transform.limits.memory.get()).sum();
+    ITSELF + partitions * prefetch + workers * (LANES * queue + instances)
+}
+
+fn memory(config: &Config, partitions: Option<u64>, limit: Option<(u64, &str)>) -> Finding {
+    const POINT: &str = "memory";
+    const CODE: &str = "host.memory";
+    const ADVICE: &str = "give it more, or lower `workers`, `limits.memory` or `queue.buffering.max.kbytes` in \
+                          `kafka.producer.properties`";
+    let (needed, compile) = (memory_needed(config, partitions), config.sandbox.compile_memory.get());
+    let Some((limit, whose)) = limit else {
+        return Finding::skip(POINT, "how much there is cannot be seen");
+    };
+    let [limit_mib, needed_mib, compile_mib] = [limit, needed, compile].map(|bytes| bytes >> 20);
+    let alone = partitions.map(|count| format!(" if this process has all {count} partitions")).unwrap_or_default();
+    let used = format!("records can come to use {needed_mib} MiB{alone}, and a compiler {compile_mib} MiB besides");
+    if limit < needed {
+        return Finding::warn(POINT, CODE, format!("{whose} is {limit_mib} MiB; {used}"), ADVICE);
+    }
+    if limit < needed + compile {
+        let message = format!("{whose} is {limit_mib} MiB; {used}: a reload may not fit beside a full load");
+        return Finding::warn(POINT, CODE, message, ADVICE);
+    }
+    Finding::ok(POINT, format!("{whose} is {limit_mib} MiB; {used}"))
+}
+
+fn installed() -> Option<u64> {
+    let info = rustix::system::sysinfo();
+    info.totalram.checked_mul(info.mem_unit.into())
+}
+
+/// The tightest limit on the way from this process's control group to the root. `None`: there is none, or none is seen.
+fn memory_limit(own: &Path, mount: &Path) -> Option<u64> {
+    let groups = std::fs::read_to_string(own).ok()?;
+    let limits = groups.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let (root, file) = match controllers {
+            // Version 2 has one hierarchy for everything.
+            "" => (mount.to_owned(), "memory.max"),
+            _ if controllers.split(',').any(|of| of == "memory") => (mount.join("memory"), "memory.limit_in_bytes"),
+            _ => return None,
+        };
+        tightest(&root, Path::new(path.trim_start_matches('/')), file)
+    });
+    limits.min()
+}
+
+/// In a container the path may be the host's, and only the root is mounted.
+fn tightest(root: &Path, path: &Path, file: &str) -> Option<u64> {
+    let read = |dir: PathBuf| std::fs::read_to_string(dir.join(file)).ok()?.trim().parse::<u64>().ok();
+    // Version 1 says "none" by a number that no machine has.
+    path.ancestors().filter_map(|dir| read(root.join(dir))).filter(|limit| *limit < 1 << 60).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools::doctor::Status;
+    use std::fs;
+
+    fn config(more: &str) -> Config {
+        let yaml = format!(
+            "application: a\nkafka: {{ bootstrap_servers: x, producer: {{ properties: {{ queue.buffering.max.kbytes: 1024 }} }} }}\n\
+             transforms: {{ t: {{ module: m.wasm, input: {{ topics: [i] }}, output: {{ topic: o }}, on_error: {{ then: stop }}, limits: {{ memory: 16MiB }} }} }}\n{more}\n"
+        );
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("c.yaml"), yaml).unwrap();
+        let sources = crate::config::Sources { files: vec![dir.path().join("c.yaml")], ..Default::default() };
+        crate::config::load(&sources).unwrap().config
+    }
+
+    #[test]
+    fn memory_is_held_against_what_can_be_used() {
+        let config = config("workers: 2");
+        // Two workers: 8 MiB prefetched, two lanes of 1 MiB, an instance of 16 MiB; and the process itself.
+        let needed = (60 + 2 * (8 + 2 + 16)) << 20;
+        assert_eq!(memory_needed(&config, None), needed);
+        assert_eq!(memory_needed(&config, Some(10)), needed + ((8 * 8) << 20), "each partition is prefetched");
+        assert_eq!(
+            memory_needed(&config, Some(1)),
+            (60 + 8 + 2 + 16) << 20,
+            "a worker without a partition has nothing"
+        );
+        let compile = config.sandbox.compile_memory.get();
+        let status = |limit| memory(&config, None, Some((limit, "it"))).status;
+        assert_eq!(status(needed - 1), Status::Warn);
+        assert_eq!(status(needed), Status::Warn, "no room for a compiler");
+        assert_eq!(status(needed + compile), Status::Ok);
+        assert_eq!(memory(&config, None, None).status, Status::Skip);
+    }
+
+    #[test]
+    fn open_files_grow_with_workers_and_brokers() {
+        let (few, many) = (config("workers: 1"), config("workers: 100"));
+        assert_eq!(open_files(&few, 3, Some(1024)).status, Status::Ok);
+        assert_eq!(open_files(&few, 3, None).status, Status::Ok);
+        assert_eq!(open_files(&many, 3, Some(1024)).status, Status::Warn);
+        assert!(open_files_needed(&few, 50) > open_files_needed(&few, 3));
+    }
+
+    #[test]
+    fn the_tightest_limit_on_the_way_up_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let limit = |groups: &str| {
+            at("self", groups);
+            memory_limit(&dir.path().join("self"), &dir.path().join("cgroup"))
+        };
+        assert_eq!(limit("0::/pods/one\n"), None, "nothing is mounted");
+        at("cgroup/pods/one/memory.max", "max\n");
+        at("cgroup/pods/memory.max", "1000\n");
+        assert_eq!(limit("0::/pods/one\n"), Some(1000));
+        at("cgroup/pods/one/memory.max", "700\n");
+        assert_eq!(limit("0::/pods/one\n"), Some(700));
+        assert_eq!(limit("0::/elsewhere/on/the/host\n"), None);
+        at("cgroup/memory/docker/memory.limit_in_bytes", "9223372036854771712\n");
+        assert_eq!(limit("3:cpu:/\n5:memory:/docker\n"), None, "version 1 has a number for `none`");
+        at("cgroup/memory/docker/memory.limit_in_bytes", "500\n");
+        assert_eq!(limit("3:cpu:/\n5:memory,hugetlb:/docker\n"), Some(500));
+    }
+}
