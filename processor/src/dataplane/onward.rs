@@ -24,36 +24,51 @@ pub struct Onward<'t> {
 
 /// The headers of an output that is to carry on `onward`, if there is something to be carried on. `fits`: may the output be
 /// so large?
+#[inline]
 pub fn carried<'h>(
     onward: Option<&'h Onward<'_>>,
     headers: Vec<Header<'h>>,
     fits: impl FnOnce(&[Header<'_>]) -> bool,
 ) -> Vec<Header<'h>> {
-    let Some(onward) = onward else { return headers };
-    let mut more = headers.clone();
-    if onward.write(&mut more) && !fits(&more) { headers } else { more }
+    match onward {
+        None => headers,
+        Some(onward) => onward.carried(headers, fits),
+    }
 }
 
 impl Onward<'_> {
-    /// `true`: the headers may have become larger.
-    fn write<'h>(&'h self, headers: &mut Vec<Header<'h>>) -> bool {
+    fn carried<'h>(
+        &'h self,
+        mut headers: Vec<Header<'h>>,
+        fits: impl FnOnce(&[Header<'_>]) -> bool,
+    ) -> Vec<Header<'h>> {
         let ours = self.ours.as_ref().map(<[u8; LENGTH]>::as_slice);
-        let Some(next) = ours.or(self.given) else { return false };
-        match headers.iter_mut().rfind(|header| header.key == TRACEPARENT) {
-            Some(header) if self.given.is_some() && header.value == self.given => {
-                header.value = Some(next);
-                self.given.is_some_and(|given| given.len() < next.len())
+        let place = headers.iter().rposition(|header| header.key == TRACEPARENT);
+        match (place, ours, self.given) {
+            // The usual case: as long as it was.
+            (Some(place), Some(ours), Some(given))
+                if headers[place].value == Some(given) && ours.len() <= given.len() =>
+            {
+                headers[place].value = Some(ours);
+                headers
             }
-            // The guest's own: it goes on with another trace.
-            Some(_) => false,
-            None => {
-                headers.push(Header { key: TRACEPARENT, value: Some(next) });
+            (Some(place), Some(ours), Some(given)) if headers[place].value == Some(given) => {
+                let mut longer = headers.clone();
+                longer[place].value = Some(ours);
+                if fits(&longer) { longer } else { headers }
+            }
+            // The guest's own, which goes on with another trace, or the input's, which is not followed.
+            (Some(_), _, _) => headers,
+            (None, ours, given) => {
+                let Some(next) = ours.or(given) else { return headers };
+                let mut longer = headers.clone();
+                longer.push(Header { key: TRACEPARENT, value: Some(next) });
                 if let Some(state) = self.state
                     && !headers.iter().any(|header| header.key == TRACESTATE)
                 {
-                    headers.push(Header { key: TRACESTATE, value: Some(state) });
+                    longer.push(Header { key: TRACESTATE, value: Some(state) });
                 }
-                true
+                if fits(&longer) { longer } else { headers }
             }
         }
     }

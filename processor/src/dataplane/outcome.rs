@@ -10,7 +10,7 @@ use super::plan::{OnError, Plan, TransformPlan};
 use super::ports::{Refused, Sink};
 use super::process::{Interrupted, coordinates};
 use super::rejects::Reject;
-use super::traced::Passage;
+use super::traced::{Passage, Place};
 use super::trial::Trial;
 use super::worker::WorkerError;
 use crate::telemetry::traces::span;
@@ -36,6 +36,8 @@ pub struct Delivery<'a, K> {
     pub trial: Option<&'a Trial>,
     /// Set where some record of the batch is followed, or comes with a trace.
     pub passage: Option<&'a Passage<'a>>,
+    /// Of the record that is being settled, where it is part of a trace.
+    pub place: Option<Place>,
 }
 
 /// Lets one line of each kind through every ten seconds.
@@ -67,12 +69,13 @@ impl Throttle {
 impl<'a, K: Sink> Delivery<'a, K> {
     /// Settles one record.
     pub fn settle(&mut self, message: &Message<'_>, settled: Settled<'_>) -> Result<(), Interrupted> {
+        self.look_up(message);
         match settled {
             Settled::Keep => self.keep(message),
             Settled::Emit(outputs) => self.emit(message, &outputs),
             Settled::Drop => {
                 self.counts.dropped.add(1);
-                self.told(message, "dropped", None);
+                self.told("dropped", None);
                 Ok(())
             }
             Settled::Reject(reason) => self.reject(message, REJECTED, reason, None),
@@ -87,22 +90,22 @@ impl<'a, K: Sink> Delivery<'a, K> {
         let mut headers = Vec::new();
         message.headers(&mut headers);
         let topic = self.transform.outputs[0];
-        let onward = self.onward(message);
+        let onward = self.onward();
         let headers = carried(onward.as_ref(), headers, |headers| self.fits(&kept(message, topic, headers)));
         let output = kept(message, topic, &headers);
         if let Err(refused) = self.sink.check(&output) {
             return self.refuse(message, refused);
         }
-        self.produce(message, &output)?;
+        self.produce(&output)?;
         self.counts.kept.add(1);
-        self.told(message, "kept", None);
+        self.told("kept", None);
         self.counters.records_out.add(1);
         self.counters.bytes_out.add(bytes(&output));
         Ok(())
     }
 
     fn emit(&mut self, message: &Message<'_>, outputs: &Outputs<'_>) -> Result<(), Interrupted> {
-        let onward = self.onward(message);
+        let onward = self.onward();
         for output in outputs.iter() {
             let headers = self.headers(message, &output, onward.as_ref());
             if let Err(refused) = self.sink.check(&self.output(message, &output, &headers)) {
@@ -113,7 +116,7 @@ impl<'a, K: Sink> Delivery<'a, K> {
         for output in outputs.iter() {
             let headers = self.headers(message, &output, onward.as_ref());
             let output = self.output(message, &output, &headers);
-            self.produce(message, &output)?;
+            self.produce(&output)?;
             count += 1;
             size += bytes(&output);
         }
@@ -124,7 +127,7 @@ impl<'a, K: Sink> Delivery<'a, K> {
             self.counts.emitted.add(1);
             self.counts.outputs.add(count);
         }
-        self.told(message, if count == 0 { "dropped" } else { "emitted" }, None);
+        self.told(if count == 0 { "dropped" } else { "emitted" }, None);
         self.counters.records_out.add(count);
         self.counters.bytes_out.add(size);
         Ok(())
@@ -145,23 +148,27 @@ impl<'a, K: Sink> Delivery<'a, K> {
         self.sink.check(output) != Err(Refused::TooLarge)
     }
 
-    fn onward(&self, message: &Message<'_>) -> Option<Onward<'a>> {
-        self.passage.and_then(|passage| passage.onward(message))
+    fn look_up(&mut self, message: &Message<'_>) {
+        self.place = self.passage.and_then(|passage| passage.find(message));
     }
 
-    fn produce(&mut self, message: &Message<'_>, output: &Output<'_>) -> Result<(), Interrupted> {
+    fn onward(&self) -> Option<Onward<'a>> {
+        Some(self.passage?.onward(self.place?))
+    }
+
+    fn produce(&mut self, output: &Output<'_>) -> Result<(), Interrupted> {
         let Some(passage) = self.passage else { return self.sink.produce(output).map_err(interrupted) };
-        let began = passage.begins(message);
+        let began = passage.begins(self.place);
         self.sink.produce(output).map_err(interrupted)?;
-        passage.sent(message, output.topic, began);
+        passage.sent(self.place, output.topic, began);
         Ok(())
     }
 
     /// The record has its outcome.
-    fn told(&self, message: &Message<'_>, outcome: &'static str, error: Option<&'static str>) {
-        if let Some(passage) = self.passage {
+    fn told(&self, outcome: &'static str, error: Option<&'static str>) {
+        if let (Some(passage), Some(place)) = (self.passage, self.place) {
             let generation = self.trial.map_or(&self.transform.generation, |trial| &trial.generation).number();
-            passage.settled(message, span::Settled { outcome, generation }, error);
+            passage.settled(place, span::Settled { outcome, generation }, error);
         }
     }
 
@@ -181,6 +188,7 @@ impl<'a, K: Sink> Delivery<'a, K> {
 
     /// The brokers refuse this record's outputs, again and again.
     pub fn refused(&mut self, message: &Message<'_>, refusal: &Refusal) -> Result<(), Interrupted> {
+        self.look_up(message);
         self.reject(message, "output.refused", &refusal.reason, None)
     }
 
@@ -210,7 +218,7 @@ impl<'a, K: Sink> Delivery<'a, K> {
         backtrace: Option<&str>,
     ) -> Result<(), Interrupted> {
         self.counts.refuse(code);
-        self.told(message, if code == REJECTED { "rejected" } else { "failed" }, Some(code));
+        self.told(if code == REJECTED { "rejected" } else { "failed" }, Some(code));
         self.counters.rejects.note(Reject {
             at_ms: now_ms(),
             transform: Arc::clone(&self.transform.name),
@@ -222,7 +230,7 @@ impl<'a, K: Sink> Delivery<'a, K> {
         let at = self.coordinates(message);
         if let Some(more) = self.throttle.allow(code) {
             let (transform, reason) = (&self.transform.name, self.loggable(reason));
-            let ids = self.passage.and_then(|passage| passage.ids(message));
+            let ids = self.passage.zip(self.place).and_then(|(passage, place)| passage.ids(place));
             let (trace_id, span_id) = ids.map(|(trace, span)| (trace.to_string(), span.to_string())).unzip();
             tracing::warn!(%transform, at, code, reason, more, trace_id, span_id, "record rejected");
         }
@@ -288,7 +296,7 @@ impl<'a, K: Sink> Delivery<'a, K> {
                 headers: &headers,
             };
             if self.sink.check(&output).is_ok() {
-                self.produce(message, &output)?;
+                self.produce(&output)?;
                 self.counts.dead_letters.add(1);
                 return Ok(());
             }

@@ -79,7 +79,8 @@ impl Seat {
         let hands = (transform.parallelism, *helpers);
         let Seat { running, candidate, throttle, sampling, counts } = self;
         let (index, passage) = (*index, *passage);
-        let mut delivery = Delivery { plan, transform, sink, counters, counts, throttle, index, trial: None, passage };
+        let mut delivery =
+            Delivery { plan, transform, sink, counters, counts, throttle, index, trial: None, passage, place: None };
         if let Some(refusal) = refusal.filter(|r| r.topic.is_none_or(|topic| transform.writes(topic))) {
             let mut all = portion.messages.iter().chain(&canary.messages);
             return all.try_for_each(|message| delivery.refused(message, refusal));

@@ -73,6 +73,10 @@ struct Record<'b> {
     followed: bool,
 }
 
+/// Of one record of a [`Passage`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place(usize);
+
 /// A batch's way through one transform.
 #[derive(Debug)]
 pub struct Passage<'t> {
@@ -270,31 +274,36 @@ impl Followed<'_> {
 }
 
 impl Passage<'_> {
-    /// What the outputs of a record carry on of its trace, if it is part of one.
-    pub fn onward(&self, message: &Message<'_>) -> Option<Onward<'_>> {
-        let index = self.index(message)?;
+    /// Where the record is looked up, if it is part of a trace: once, for what follows.
+    pub fn find(&self, message: &Message<'_>) -> Option<Place> {
+        let place = place(message);
+        self.of.records.binary_search_by_key(&place, |record| record.place).ok().map(Place)
+    }
+
+    /// What the outputs of a record carry on of its trace.
+    pub fn onward(&self, Place(index): Place) -> Onward<'_> {
         let record = &self.of.records[index];
         let ours = self.spans[index].map(|span| Context::child(record.trace, span).header());
-        Some(Onward { ours, given: record.given, state: record.state })
+        Onward { ours, given: record.given, state: record.state }
     }
 
     /// The ids of the record's processing, where it is followed.
-    pub fn ids(&self, message: &Message<'_>) -> Option<(TraceId, SpanId)> {
-        let index = self.index(message)?;
+    pub fn ids(&self, Place(index): Place) -> Option<(TraceId, SpanId)> {
         Some((self.of.records[index].trace, self.spans[index]?))
     }
 
     /// When an output of the record begins to be written, where it is followed.
-    pub fn begins(&self, message: &Message<'_>) -> Option<u64> {
-        self.ids(message).map(|_| unix_nanos())
+    pub fn begins(&self, place: Option<Place>) -> Option<u64> {
+        place.and_then(|place| self.ids(place)).map(|_| unix_nanos())
     }
 
     /// One output was written to this topic, an index into the plan's outputs; `began` is what [`Passage::begins`] said.
-    pub fn sent(&self, message: &Message<'_>, topic: u32, began: Option<u64>) {
+    pub fn sent(&self, place: Option<Place>, topic: u32, began: Option<u64>) {
         if let Some((_, count)) = self.outputs.iter().find(|(known, _)| *known == topic) {
-            count.fetch_add(1, Ordering::Relaxed);
+            // One writer, as in the counters.
+            count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
-        let (Some(began), Some((trace, span))) = (began, self.ids(message)) else { return };
+        let (Some(began), Some((trace, span))) = (began, place.and_then(|place| self.ids(place))) else { return };
         let mut log = self.lock();
         let known = log.sent.iter().position(|(known, _)| *known == topic).unwrap_or_else(|| {
             log.sent.push((topic, Sent { start: began, end: began, links: Links::default() }));
@@ -306,9 +315,10 @@ impl Passage<'_> {
     }
 
     /// The record has its outcome, now.
-    pub fn settled(&self, message: &Message<'_>, settled: Settled, error: Option<&'static str>) {
-        let Some(index) = self.index(message).filter(|index| self.spans[*index].is_some()) else { return };
-        self.lock().done[index] = Some(Done { end: unix_nanos(), settled, error });
+    pub fn settled(&self, Place(index): Place, settled: Settled, error: Option<&'static str>) {
+        if self.spans[index].is_some() {
+            self.lock().done[index] = Some(Done { end: unix_nanos(), settled, error });
+        }
     }
 
     /// The batch is through, or was interrupted: tells the spans of records and outputs. Once.
@@ -368,11 +378,6 @@ impl Passage<'_> {
         }
         drop(state);
         traces.tracer.queue.offer(spans);
-    }
-
-    fn index(&self, message: &Message<'_>) -> Option<usize> {
-        let place = place(message);
-        self.of.records.binary_search_by_key(&place, |record| record.place).ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, Log> {

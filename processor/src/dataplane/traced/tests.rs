@@ -71,11 +71,12 @@ fn keep(traces: &Traces, plan: &Plan, batch: &Batch) -> Vec<Option<String>> {
     for message in batch.iter() {
         let mut headers = Vec::new();
         message.headers(&mut headers);
-        let onward = passage.onward(&message);
-        let began = passage.begins(&message);
+        let place = passage.find(&message);
+        let onward = place.map(|place| passage.onward(place));
+        let began = passage.begins(place);
         let carried = carried(onward.as_ref(), headers, |_| true);
-        passage.sent(&message, 0, began);
-        passage.settled(&message, KEPT, None);
+        passage.sent(place, 0, began);
+        place.into_iter().for_each(|place| passage.settled(place, KEPT, None));
         let parent = carried.iter().find(|header| header.key == TRACEPARENT);
         outputs.push(parent.map(|header| String::from_utf8(header.value.unwrap().to_vec()).unwrap()));
     }
@@ -221,8 +222,9 @@ fn a_record_without_an_outcome_was_interrupted_and_a_failed_one_says_by_what() {
     let unread = followed.through(&transform, |topic| topic == 1, std::iter::empty());
     let passage = followed.through(&transform, |_| true, std::iter::empty());
     let failed = Settled { outcome: "failed", generation: 1 };
-    passage.settled(&batch.get(0).unwrap(), failed, Some("guest.trap"));
-    assert_eq!(unread.ids(&batch.get(0).unwrap()), None, "it is not read by that transform");
+    let first = passage.find(&batch.get(0).unwrap()).unwrap();
+    passage.settled(first, failed, Some("guest.trap"));
+    assert_eq!(unread.ids(first), None, "it is not read by that transform");
     unread.end();
     passage.end();
     let spans = told(&traces);

@@ -69,7 +69,7 @@ impl Context {
     /// `None`: it is none. Versions to come are read as the recommendation says: as far as version 00 goes.
     pub fn parse(header: &[u8]) -> Option<Self> {
         let (head, rest) = header.split_at_checked(LENGTH)?;
-        let version = hex(&head[..2])? as u8;
+        let version = hex(&head[..2])?;
         match (version, rest) {
             (0xff, _) => return None,
             (0, [_, ..]) => return None,
@@ -79,8 +79,8 @@ impl Context {
         if [head[2], head[35], head[52]] != [b'-'; 3] {
             return None;
         }
-        let trace = TraceId::new(hex(&head[3..35])?)?;
-        let span = SpanId::new(hex(&head[36..52])? as u64)?;
+        let trace = TraceId::new(u128::from(hex(&head[3..19])?) << 64 | u128::from(hex(&head[19..35])?))?;
+        let span = SpanId::new(hex(&head[36..52])?)?;
         Some(Context { trace, span, flags: hex(&head[53..])? as u8 })
     }
 
@@ -103,15 +103,15 @@ impl Context {
     }
 }
 
-/// Lower case alone: the recommendation knows no other. At most 32 digits.
-fn hex(digits: &[u8]) -> Option<u128> {
-    digits.iter().try_fold(0, |number: u128, digit| {
+/// Lower case alone: the recommendation knows no other. At most 16 digits.
+fn hex(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |number: u64, digit| {
         let digit = match digit {
             b'0'..=b'9' => digit - b'0',
             b'a'..=b'f' => digit - b'a' + 10,
             _ => return None,
         };
-        Some(number << 4 | u128::from(digit))
+        Some(number << 4 | u64::from(digit))
     })
 }
 
