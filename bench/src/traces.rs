@@ -55,7 +55,7 @@ pub(crate) fn run(record_us: f64) -> Result<bool> {
             let per_record = (least.as_secs_f64() - bare.as_secs_f64()) * 1e9 / RECORDS as f64;
             let share = per_record / (record_us * 1e3);
             println!("| {name} | {size} | {per_record:.1} | {:.2} % |", share * 100.0);
-            well &= on || share < 0.005;
+            well &= on || share < 0.01;
         }
     }
     Ok(well)

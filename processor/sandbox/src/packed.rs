@@ -239,3 +239,14 @@ impl<'a> Iterator for Harvest<'a> {
 fn contract(why: &str) -> Fault {
     Fault::new(FaultCode::Contract, why)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_nonce_is_zero_or_like_the_one_before() {
+        let nonces: std::collections::BTreeSet<u64> = (0..100).map(|_| nonce()).collect();
+        assert!(nonces.len() == 100 && !nonces.contains(&0), "{nonces:?}");
+    }
+}
