@@ -139,13 +139,13 @@ fn a_record_s_trace_goes_on_in_its_outputs_and_is_told() {
         let links = collected.spans.iter().filter(|span| span.name.starts_with(name)).flat_map(|span| &span.links);
         links.map(|link| (link.trace_id.clone(), link.span_id.clone())).collect()
     };
-    let (committed, received) = (links("commit"), links("receive "));
+    let (committed, received) = (links("commit"), links("receive"));
     for span in &processed {
         let own = (span.trace_id.clone(), span.span_id.clone());
         assert_eq!(committed.iter().filter(|link| **link == own).count(), 1, "{span:?}");
         assert!(received.contains(&(span.trace_id.clone(), span.parent_span_id.clone())));
         let batch = &span.links[0];
-        assert!(collected.spans.iter().any(|span| span.span_id == batch.span_id && span.name.starts_with("receive ")));
+        assert!(collected.spans.iter().any(|span| span.span_id == batch.span_id && span.name.starts_with("receive")));
     }
     for transaction in collected.named("transaction") {
         let children = collected.spans.iter().filter(|span| span.parent_span_id == transaction.span_id);
