@@ -235,6 +235,11 @@ impl Reader {
         for partition in metadata.topics().first().context("no such topic")?.partitions() {
             all.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
         }
+        anyhow::ensure!(
+            all.count() > 0,
+            "{topic} has no partitions: {:?}",
+            metadata.topics().first().map(|t| t.error())
+        );
         consumer.assign(&all)?;
         Ok(Reader { consumer, records: Vec::new() })
     }
@@ -261,6 +266,18 @@ impl Reader {
         Ok(self.records.len() - before)
     }
 
+    /// Where it stands, for whoever wonders why nothing comes: a position below the end is an open transaction's, or a
+    /// broker's that does not answer.
+    fn place(&self) -> String {
+        let wait = Duration::from_secs(10);
+        let positions = self.consumer.position().map(|list| list.to_topic_map()).unwrap_or_default();
+        let of = |((topic, partition), position): (&(String, i32), &Offset)| {
+            let ends = self.consumer.fetch_watermarks(topic, *partition, wait);
+            format!("{topic}/{partition}: position {position:?}, first and end {ends:?}")
+        };
+        positions.iter().map(of).collect::<Vec<_>>().join("; ")
+    }
+
     /// Reads until there are `count` records, and a little longer to see whether there are more.
     ///
     /// # Panics
@@ -269,7 +286,13 @@ impl Reader {
         let deadline = Instant::now() + limit;
         while self.records.len() < count {
             self.poll(Duration::from_millis(200)).expect("the reader works");
-            assert!(Instant::now() < deadline, "{} of {count} records within {limit:?}", self.records.len());
+            let place = || self.place();
+            assert!(
+                Instant::now() < deadline,
+                "{} of {count} records within {limit:?}; {}",
+                self.records.len(),
+                place()
+            );
         }
         // A duplicate would come in the same or the next fetch.
         while self.poll(Duration::from_millis(500)).expect("the reader works") > 0 {}
