@@ -1,12 +1,13 @@
 //! `/api/v1`, what is read: how everything stands, where each worker is, what each transform is at, the configuration without
 //! its secrets. Reading is open to whoever reaches the port.
 
+use super::Status;
 use super::snapshot::Snapshot;
-use super::{Status, now_ms};
 use crate::control::generations::Entry;
 use crate::dataplane::breaker::Paused;
 use crate::dataplane::plan::{Plan, TransformPlan};
 use crate::dataplane::trial::{Kind, Reading, Trial};
+use crate::wall::unix_ms;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -63,7 +64,7 @@ pub(super) async fn config(State(status): State<Arc<Status>>) -> Response {
 
 pub(super) async fn partitions(State(status): State<Arc<Status>>) -> Response {
     let Some(running) = status.running() else { return not_running() };
-    let now_ms = now_ms();
+    let now_ms = unix_ms();
     let mut all = Vec::new();
     for (worker, counters) in running.workers.iter().enumerate() {
         for (partition, place) in counters.lags.places() {

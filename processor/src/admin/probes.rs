@@ -1,7 +1,8 @@
 //! What orchestrators and scrapers ask: probes, metrics, the version.
 
-use super::{STARTING, Status, now_ms};
+use super::{STARTING, Status};
 use crate::telemetry::{self, prometheus};
+use crate::wall::unix_ms;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -29,7 +30,7 @@ fn answer(what: &str, well: bool, reasons: Vec<String>) -> (StatusCode, Json<Val
 }
 
 pub(super) async fn metrics(State(status): State<Arc<Status>>) -> impl IntoResponse {
-    let families = telemetry::collect::collect(status.running(), now_ms());
+    let families = telemetry::collect::collect(status.running(), unix_ms());
     ([(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], prometheus::render(&families))
 }
 

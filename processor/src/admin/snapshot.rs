@@ -3,12 +3,13 @@
 
 use super::api::{brief, trial};
 use super::live::Rates;
-use super::{Control, Status, now_ms};
+use super::{Control, Status};
 use crate::dataplane::breaker::Paused;
 use crate::dataplane::counters::{Counters, Totals};
 use crate::dataplane::plan::{OnError, Plan};
 use crate::dataplane::rejects::Reject;
 use crate::telemetry::Running;
+use crate::wall::unix_ms;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -107,7 +108,7 @@ impl Snapshot {
         let mut snapshot = Snapshot {
             application: String::new(),
             version: env!("CARGO_PKG_VERSION"),
-            at_ms: now_ms(),
+            at_ms: unix_ms(),
             started: false,
             ready,
             reasons,

@@ -1,7 +1,5 @@
 //! `pelton offsets`: where the application's group is in its input topics, and moving it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -10,6 +8,7 @@ use super::{Exit, Global, Output};
 use crate::tools::offsets::{self, Plan, Scope, Shown};
 use crate::tools::target::{Remark, Target};
 use crate::tools::{Cluster, ToolError};
+use crate::wall::unix_ms;
 use pelton_kafka::GroupInfo;
 
 #[derive(Debug, Subcommand)]
@@ -61,8 +60,7 @@ pub(super) fn offsets(global: &Global, command: &Command) -> Exit {
 }
 
 fn target(text: &str) -> Result<Target, String> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    Target::parse(text, i64::try_from(now).unwrap_or(i64::MAX))
+    Target::parse(text, unix_ms())
 }
 
 fn shown(cluster: &Cluster<'_>, shown: &Shown) -> Answer {

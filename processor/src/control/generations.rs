@@ -10,11 +10,12 @@
 //! The plan decides who serves; this file only writes it down. A generation is retired when its last instance is gone.
 
 use crate::dataplane::plan::Plan;
+use crate::wall::unix_ms;
 use pelton_sandbox::{Generation, GenerationWatch};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// What is remembered of each transform: so many that are over.
 const REMEMBERED: usize = 10;
@@ -80,7 +81,7 @@ pub struct Entry {
     /// Of the last move.
     pub cause: String,
     /// Of the last move, in milliseconds since 1970.
-    pub since_ms: u64,
+    pub since_ms: i64,
     #[serde(skip)]
     moved: Instant,
     #[serde(skip)]
@@ -107,7 +108,7 @@ impl Generations {
             digest: digest.to_owned(),
             stage: Stage::Preparing,
             cause: cause.to_owned(),
-            since_ms: now_ms(),
+            since_ms: unix_ms(),
             moved: Instant::now(),
             watch: None,
         };
@@ -200,17 +201,13 @@ impl Entry {
         );
         self.stage = next;
         self.cause = cause.to_owned();
-        (self.since_ms, self.moved) = (now_ms(), Instant::now());
+        (self.since_ms, self.moved) = (unix_ms(), Instant::now());
     }
 }
 
 /// As metrics and logs show a digest.
 pub fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
 #[cfg(test)]

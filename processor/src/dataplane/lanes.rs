@@ -13,28 +13,27 @@
 //! renewing has no open work: nobody waits for it. A committer whose call never returns is left behind, and its lane
 //! recovers with another.
 
-use super::assignment::{Assignment, Move, Progress as Reached};
-use super::counters::{Counters, WorkerStatus};
+use super::assignment::{Assignment, Move};
+use super::counters::Counters;
 use super::holds::Owned;
 use super::isolation::Refusal;
-use super::lag::{Place, lag};
 use super::lane::{Ending, Lane, Open, Phase};
 use super::pace::{Volume, due_in};
 use super::plan::Plan;
 use super::ports::{Progress, Report, Sink};
+use super::told::Told;
 use super::traced::Traces;
-use super::utilization::{Utilization, nanos};
+use super::utilization::nanos;
 use super::worker::WorkerError;
-use pelton_kafka::{Batch, Blame, Fate, Position, RebalanceHandler, Standing, Standings, TopicPartition, TxnError};
-use std::collections::BTreeMap;
+use crate::wall::unix_ms;
+use pelton_kafka::{Batch, Blame, Fate, Position, RebalanceHandler, Standings, TopicPartition, TxnError};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Rollbacks in a row after which a lane does not count as ready.
 const UNREADY_AFTER: u32 = 3;
 /// A lane that is at one commit or renewal for so long does not count as ready either.
 const UNREADY_BUSY: Duration = Duration::from_secs(15);
-const PUBLISH_EVERY: Duration = Duration::from_millis(500);
 /// How often a revocation that waits looks at what it waits for.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -55,12 +54,7 @@ pub struct Lanes<K, P> {
     leave_by: Option<Instant>,
     /// Found in a callback, which cannot return it.
     failure: Option<WorkerError>,
-    published: Option<Instant>,
-    utilization: Utilization,
-    /// Of each partition, as last heard.
-    standings: BTreeMap<TopicPartition, Standing>,
-    /// A broker is connected, as far as is known.
-    reachable: bool,
+    told: Told,
     /// Where its transactions are told of.
     pub traces: Option<Arc<Traces>>,
 }
@@ -69,7 +63,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     /// Sinks are not ready yet: each will report.
     pub fn new(sinks: Vec<K>, progress: P, plan: Arc<Plan>, counters: Arc<Counters>) -> Self {
         let assignment = Assignment::new(sinks.len());
-        let utilization = Utilization::new(Arc::clone(&counters));
+        let told = Told::new(&counters);
         Lanes {
             lanes: sinks.into_iter().map(Lane::new).collect(),
             progress,
@@ -81,17 +75,14 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             switching: false,
             leave_by: None,
             failure: None,
-            published: None,
-            utilization,
-            standings: BTreeMap::new(),
-            reachable: true,
+            told,
             traces: None,
         }
     }
 
     /// News of where reading stands.
     pub fn heard(&mut self, standings: Standings) {
-        Standings { partitions: self.standings, reachable: self.reachable } = standings;
+        self.told.heard(standings);
     }
 
     /// The worker had nothing to do in between, or nowhere to put it.
@@ -100,29 +91,19 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         let mut lanes = self.assignment.lanes_in_use().peekable();
         let by_brokers = lanes.peek().is_some() && !lanes.any(|lane| self.takes(lane, before));
         drop(lanes);
-        self.utilization.waited(before, now, by_brokers);
+        self.told.waited(before, now, by_brokers);
     }
 
-    /// Says how this worker stands, at most once in [`PUBLISH_EVERY`].
+    /// Says how this worker stands, now and then.
     pub fn publish(&mut self, now: Instant) {
-        if self.published.is_some_and(|at| now.saturating_duration_since(at) < PUBLISH_EVERY) {
+        if !self.told.is_due(now) {
             return;
         }
-        self.published = Some(now);
         let ready = |lane: &&Lane<K>| lane.ready && lane.rollbacks < UNREADY_AFTER && lane.busy(now) < UNREADY_BUSY;
         let ready_lanes = self.lanes.iter().filter(ready).count() as u64;
-        self.counters.status.set(WorkerStatus {
-            member: self.progress.fence().is_ok(),
-            reachable: self.reachable,
-            ready_lanes,
-        });
-        self.utilization.worked(now);
-        let place = |(partition, progress): (&TopicPartition, Reached)| {
-            let lag = self.standings.get(partition).and_then(|standing| lag(&progress, standing));
-            let lane = self.assignment.lane(partition).unwrap_or_default();
-            (partition.clone(), Place { lane, position: progress.next, committed: progress.committed, lag })
-        };
-        self.counters.lags.set(self.assignment.progress().map(place).collect());
+        let lane = |partition: &TopicPartition| self.assignment.lane(partition).unwrap_or_default();
+        let reached = self.assignment.progress().map(|(partition, reached)| (partition, lane(partition), reached));
+        self.told.publish(now, (self.progress.fence().is_ok(), ready_lanes), reached);
     }
 
     pub fn count(&self) -> usize {
@@ -422,7 +403,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     /// A transaction is committed: how long that took, how old its records are by now, how far that brings the group.
     fn observe(&mut self, ended: &Ending, now: Instant) {
         self.counters.commit.observe(nanos(now.saturating_duration_since(ended.sealed)), 1);
-        let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
+        let wall_ms = unix_ms();
         let mut stamps = vec![None; ended.progress.len()];
         for run in &ended.runs {
             let Some(stamp) = run.stamp_ms else { continue };

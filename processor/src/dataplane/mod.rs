@@ -16,7 +16,8 @@
 //! 11. [`breaker`], [`holds`]: who may take how much of the others' time and patience, and who is paused.
 //! 12. [`wanted`]: the plan that workers take up at their next transaction boundary. [`trial`], [`samples`]: how the next
 //!     generation of a transform is tried before.
-//! 13. [`counters`], [`histogram`], [`lag`], [`utilization`]: what is told of all that.
+//! 13. [`counters`], [`histogram`], [`lag`], [`utilization`]: what is told of all that; how a worker stands, in
+//!     `told.rs`.
 //!     [`tap`]: copies of records for somebody who looks.
 //! 14. [`traced`], [`onward`]: records that are followed, and what their outputs carry on of their traces.
 //! 15. [`sink`]: a lane as its worker sees it, and how a call that never returns is left behind.
@@ -50,6 +51,7 @@ pub mod samples;
 mod seat;
 pub mod sink;
 pub mod tap;
+mod told;
 pub mod traced;
 pub mod trial;
 pub mod utilization;

@@ -10,16 +10,18 @@ use super::plan::{OnError, Plan, TransformPlan};
 use super::ports::{Refused, Sink};
 use super::process::{Interrupted, coordinates};
 use super::rejects::Reject;
+use super::tap::Onlookers;
 use super::traced::{Passage, Place};
 use super::trial::Trial;
 use super::worker::WorkerError;
 use crate::telemetry::traces::span;
+use crate::wall::unix_ms;
 use pelton_kafka::{Blame, Fate, Header, Message, Output, Partitioning, ProduceError, TxnError};
 use pelton_sandbox::{OutputRecord, Outputs, Settled};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// The way out for one transform's records, into one open transaction.
 pub struct Delivery<'a, K> {
@@ -36,6 +38,8 @@ pub struct Delivery<'a, K> {
     pub trial: Option<&'a Trial>,
     /// Set where some record of the batch is followed, or comes with a trace.
     pub passage: Option<&'a Passage<'a>>,
+    /// Those who look at the transform's records.
+    pub onlookers: Option<Onlookers<'a>>,
     /// Of the record that is being settled, where it is part of a trace.
     pub place: Option<Place>,
 }
@@ -70,6 +74,9 @@ impl<'a, K: Sink> Delivery<'a, K> {
     /// Settles one record.
     pub fn settle(&mut self, message: &Message<'_>, settled: Settled<'_>) -> Result<(), Interrupted> {
         self.look_up(message);
+        if let Some(onlookers) = &self.onlookers {
+            onlookers.show(message, &settled);
+        }
         match settled {
             Settled::Keep => self.keep(message),
             Settled::Emit(outputs) => self.emit(message, &outputs),
@@ -220,7 +227,7 @@ impl<'a, K: Sink> Delivery<'a, K> {
         self.counts.refuse(code);
         self.told(if code == REJECTED { "rejected" } else { "failed" }, Some(code));
         self.counters.rejects.note(Reject {
-            at_ms: now_ms(),
+            at_ms: unix_ms(),
             transform: Arc::clone(&self.transform.name),
             topic: Arc::clone(&self.plan.inputs[message.topic() as usize].name),
             partition: message.partition(),
@@ -279,7 +286,7 @@ impl<'a, K: Sink> Delivery<'a, K> {
             topic: &self.plan.inputs[message.topic() as usize].name,
             transform: &self.transform.name,
             digest: self.trial.map_or(&self.transform.digest, |trial| &trial.digest),
-            at_ms: now_ms(),
+            at_ms: unix_ms(),
         };
         // With the reason; without it where that is too large; never without the record.
         for brief in [false, true] {
@@ -318,10 +325,6 @@ impl<K> std::fmt::Debug for Delivery<'_, K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Delivery({})", self.transform.name)
     }
-}
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }
 
 /// The input as it is, with these headers.

@@ -117,8 +117,7 @@ pub struct DeliveryPlan {
 }
 
 impl Plan {
-    /// Of an application that does nothing, to make tests' plans of.
-    #[cfg(test)]
+    /// Of an application that does nothing, to make plans of for tests and measurements.
     pub fn empty() -> Self {
         Plan {
             application: "test".into(),

@@ -79,8 +79,19 @@ impl Seat {
         let hands = (transform.parallelism, *helpers);
         let Seat { running, candidate, throttle, sampling, counts } = self;
         let (index, passage) = (*index, *passage);
-        let mut delivery =
-            Delivery { plan, transform, sink, counters, counts, throttle, index, trial: None, passage, place: None };
+        let mut delivery = Delivery {
+            plan,
+            transform,
+            sink,
+            counters,
+            counts,
+            throttle,
+            index,
+            trial: None,
+            passage,
+            onlookers: Onlookers::of(plan, transform, &transform.generation),
+            place: None,
+        };
         if let Some(refusal) = refusal.filter(|r| r.topic.is_none_or(|topic| transform.writes(topic))) {
             let mut all = portion.messages.iter().chain(&canary.messages);
             return all.try_for_each(|message| delivery.refused(message, refusal));
@@ -152,13 +163,9 @@ fn serve<K: Sink>(
     let Some(first) = portion.messages.first() else { return Ok(()) };
     let counts = delivery.counts;
     let mut at_ease = false;
-    let onlookers = Onlookers::of(plan, transform, &transform.generation);
     let settle = &mut |i: usize, settled: Settled<'_>| {
         let message = &portion.messages[i];
         at_ease |= i == 0 && !is_failure(&settled);
-        if let Some(onlookers) = &onlookers {
-            onlookers.show(message, &settled);
-        }
         see(message, &settled);
         delivery.settle(message, settled)
     };
@@ -188,15 +195,9 @@ fn try_out<'a, K: Sink>(
         return Ok(());
     }
     delivery.trial = Some(trial);
+    delivery.onlookers = Onlookers::of(delivery.plan, delivery.transform, &trial.generation);
     let counts = delivery.counts;
-    let onlookers = Onlookers::of(delivery.plan, delivery.transform, &trial.generation);
-    let settle = &mut |i: usize, settled: Settled<'_>| {
-        let message = &canary.messages[i];
-        if let Some(onlookers) = &onlookers {
-            onlookers.show(message, &settled);
-        }
-        delivery.settle(message, settled)
-    };
+    let settle = &mut |i: usize, settled: Settled<'_>| delivery.settle(&canary.messages[i], settled);
     let counted = (Some(counts), Some(&trial.candidate));
     match call(candidate, hands, &trial.generation, canary, counted, settle) {
         Ok(()) => Ok(()),

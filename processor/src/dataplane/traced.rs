@@ -13,7 +13,7 @@ use super::ports::Report;
 use crate::telemetry::traces::Tracer;
 use crate::telemetry::traces::context::{Context, STATE_MAX, SpanId, TRACEPARENT, TRACESTATE, TraceId};
 use crate::telemetry::traces::span::{Links, Parent, Settled, Span, What};
-use crate::telemetry::unix_nanos;
+use crate::wall::unix_nanos;
 use pelton_kafka::{Batch, Message};
 use pelton_sandbox::Header;
 use std::borrow::Cow;

@@ -7,7 +7,7 @@
 
 use super::export::Queue;
 use super::otlp::{resource, valued};
-use super::push::unix_nanos;
+use crate::wall::unix_nanos;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope};

@@ -26,7 +26,6 @@ mod variables;
 pub use collect::{Exports, Family, Point, ReloadCounts, Running, Value};
 pub use collector::Collector;
 pub use definitions::{Definition, Kind};
-pub(crate) use push::unix_nanos;
 pub use push::{Push, Pusher};
 pub use reference::reference;
 pub use variables::{Signal, Unfit, Variables};

@@ -8,9 +8,10 @@ use super::export::Telling;
 use super::logs;
 use super::otlp::{self, Span};
 use super::variables::{Signal, Unfit, Variables, millis};
+use crate::wall::unix_nanos;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How long the end of the process waits for the last push.
 const LAST_MAX: Duration = Duration::from_secs(3);
@@ -83,11 +84,6 @@ impl Pusher {
         let _ = self.stop.send(());
         let _ = self.ended.recv_timeout(LAST_MAX);
     }
-}
-
-/// Nanoseconds since 1970.
-pub(crate) fn unix_nanos() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@
 use super::Finding;
 use crate::config::{GroupProtocol, Guarantee, Loaded};
 use crate::tools::{Cluster, ToolError, offsets};
+use crate::wall::unix_ms;
 use pelton_kafka::{AdminError, Broker, Layout, Producer, Properties, Refusal, Resource, TxnError, Unreached, probe};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How long one broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -300,7 +301,7 @@ fn transactions(loaded: &Loaded, clients: &Clients<'_>) -> Vec<Finding> {
         .with("enable.idempotence", "true")
         .with("transactional.id", format!("{}/@doctor", clients.cluster.application()))
         .with("transaction.timeout.ms", timeout.as_millis().to_string());
-    let before = now_ms();
+    let before = unix_ms();
     let producer = match Producer::new(&properties, &[]) {
         Ok(producer) => producer,
         Err(error) => return vec![of_tool(POINT, &ToolError::Client(error))],
@@ -308,7 +309,7 @@ fn transactions(loaded: &Loaded, clients: &Clients<'_>) -> Vec<Finding> {
     if let Err(error) = producer.init(PATIENCE) {
         return vec![refused(&error)];
     }
-    let after = now_ms();
+    let after = unix_ms();
     let ms = timeout.as_millis();
     let ok = Finding::ok(POINT, format!("a producer id was given out, for transactions of up to {ms} ms"));
     vec![ok, clock(clients, before, after)]
@@ -358,10 +359,6 @@ fn skew(newest: i64, before: i64, after: i64) -> Finding {
     }
     let advice = "set both by NTP: lags in seconds and `@TIME` are wrong by as much, and retention may be";
     Finding::warn(POINT, "kafka.clock", message, advice)
-}
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64)
 }
 
 // === Errors ===
