@@ -8,10 +8,9 @@ use crate::raw;
 use anyhow::{Context, Result, bail};
 use boundary_work::Work;
 use clap::Args;
-use pelton_integration::{broker, cache, guest};
+use pelton_integration::{broker, guest};
 use serde_json::{Value, json};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const PARTITIONS: i32 = 6;
 const EXACTLY_ONCE: &str = "{ commit_interval: 100ms, latency: throughput }";
@@ -108,7 +107,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         report.push(as_json(workload, records, &samples));
     }
     if !options.quick {
-        let path = write(&Value::from(report))?;
+        let path = measure::write_json("raw", &Value::from(report))?;
         eprintln!("written to {}", path.display());
     }
     Ok(good)
@@ -164,16 +163,19 @@ fn tell(workload: &Workload, records: usize, rounds: usize, samples: &[Vec<Sampl
     let cpu = ratios(&samples[PELTON], &samples[BASE], |s| s.cpu_us)[1];
     let rate = ratios(&samples[PELTON], &samples[BASE], |s| s.per_second)[1];
     let strict = ratios(&samples[PELTON], &samples[LOOSE], |s| s.per_second)[1];
-    println!();
-    let goals = [
-        ("CPU a record against the bare loop", cpu, cpu <= workload.cpu, format!("at most {}", workload.cpu)),
-        ("records/s against it", rate, rate >= workload.rate, format!("at least {}", workload.rate)),
-        ("records/s, exactly-once against at-least-once", strict, strict >= GUARANTEE, format!("at least {GUARANTEE}")),
-    ];
-    for (what, is, met, goal) in &goals {
-        println!("{}: {what} {is:.2}, goal {goal}", if *met { "met" } else { "MISSED" });
-    }
-    goals.iter().all(|goal| goal.2)
+    measure::judge(&[
+        (
+            format!("CPU a record against the bare loop {cpu:.2}"),
+            cpu <= workload.cpu,
+            format!("at most {}", workload.cpu),
+        ),
+        (format!("records/s against it {rate:.2}"), rate >= workload.rate, format!("at least {}", workload.rate)),
+        (
+            format!("records/s, exactly-once against at-least-once {strict:.2}"),
+            strict >= GUARANTEE,
+            format!("at least {GUARANTEE}"),
+        ),
+    ])
 }
 
 /// Of each round.
@@ -189,12 +191,4 @@ fn as_json(workload: &Workload, records: usize, samples: &[Vec<Sample>]) -> Valu
     let contenders: serde_json::Map<String, Value> =
         CONTENDERS.iter().zip(samples).map(|((name, _), own)| (name.to_string(), Value::from(of(own)))).collect();
     json!({ "workload": workload.name, "records": records, "load": measure::load_average(), "contenders": contenders })
-}
-
-fn write(report: &Value) -> Result<PathBuf> {
-    let directory = cache().join("bench");
-    fs::create_dir_all(&directory)?;
-    let path = fs::canonicalize(&directory)?.join("raw.json");
-    fs::write(&path, format!("{report:#}\n"))?;
-    Ok(path)
 }

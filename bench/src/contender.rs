@@ -43,10 +43,7 @@ impl Pelton<'_> {
             module.display(),
             also.join(", ")
         );
-        fs::write(format!("{home}/config.yaml"), config)?;
-        let mut command = Command::new(process::binary());
-        command.args(["run", "-c", &format!("{home}/config.yaml")]);
-        spawn(command, home)
+        run(&config, home)
     }
 }
 
@@ -57,7 +54,7 @@ impl raw::Settings {
         command.args(["raw-loop", bootstrap, input, output, group]);
         command.args(["--commit-ms", &self.commit_ms.to_string(), "--lanes", &self.lanes.to_string()]);
         command.args(["--work", &self.work.to_string()]);
-        spawn(command, home)
+        spawn(command, &format!("{home}/log"))
     }
 }
 
@@ -67,8 +64,16 @@ impl Default for raw::Settings {
     }
 }
 
-fn spawn(mut command: Command, home: &str) -> Result<Process> {
-    let log = fs::File::create(format!("{home}/log"))?;
+/// Pelton with this configuration, both in the directory `home`, where its `log` is too.
+pub(crate) fn run(config: &str, home: &str) -> Result<Process> {
+    fs::write(format!("{home}/config.yaml"), config)?;
+    let mut command = Command::new(process::binary());
+    command.args(["run", "-c", &format!("{home}/config.yaml")]);
+    spawn(command, &format!("{home}/log"))
+}
+
+pub(crate) fn spawn(mut command: Command, log: &str) -> Result<Process> {
+    let log = fs::File::create(log)?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     Ok(Process(command.spawn().context("cannot start it")?))
 }

@@ -10,7 +10,7 @@ use clap::Args;
 use pelton_integration::kafka::{self, Reader};
 use pelton_integration::{broker, guest};
 use std::fs;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 const PARTITIONS: i32 = 6;
 const LIMIT: Duration = Duration::from_secs(60);
@@ -60,7 +60,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut turns: Vec<Vec<Turn>> = CONTENDERS.iter().map(|_| Vec::new()).collect();
     for round in 0..options.rounds {
         for (index, (name, contender)) in CONTENDERS.iter().enumerate() {
-            let group = format!("latency-{}-{round}-{index}", unique()?);
+            let group = format!("latency-{}-{round}-{index}", measure::unique()?);
             let turn = one(bootstrap, &group, *contender, options, broker_pid).with_context(|| name.to_string())?;
             eprintln!("round {} {name}: p50 {:.1} ms, p99 {:.1} ms", round + 1, turn.ms[0], turn.ms[1]);
             turns[index].push(turn);
@@ -88,10 +88,6 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     println!("\nload {}", measure::load_average());
     Ok(true)
-}
-
-fn unique() -> Result<u128> {
-    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() % 1_000_000_000)
 }
 
 fn one(bootstrap: &str, group: &str, contender: Contender, options: &Options, broker: Option<u32>) -> Result<Turn> {

@@ -5,9 +5,11 @@ use crate::contender::Place;
 use anyhow::{Context, Result, bail};
 use boundary_work::{Verdict, Work};
 use pelton_integration::kafka::{self, Reader, Record, Writer};
+use serde_json::Value;
 use std::fmt;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -68,8 +70,7 @@ impl Load {
         mut value: impl FnMut(usize) -> Vec<u8>,
         work: Work,
     ) -> Result<Self> {
-        let unique = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() % 1_000_000_000;
-        let input = format!("bench-{unique}.in");
+        let input = format!("bench-{}.in", unique()?);
         kafka::create_topics(bootstrap, &[(&input, partitions)])?;
         let writer = Writer::new(bootstrap, "none")?;
         let (mut written, mut expected, mut changed) = (0, Outputs::default(), Vec::new());
@@ -196,6 +197,29 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// For names that no other run has.
+pub(crate) fn unique() -> Result<u128> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() % 1_000_000_000)
+}
+
+/// Writes results as NAME.json, and says where.
+pub(crate) fn write_json(name: &str, results: &Value) -> Result<PathBuf> {
+    let directory = pelton_integration::cache().join("bench");
+    fs::create_dir_all(&directory)?;
+    let path = fs::canonicalize(&directory)?.join(format!("{name}.json"));
+    fs::write(&path, format!("{results:#}\n"))?;
+    Ok(path)
+}
+
+/// Prints a line for each goal: what, whether it is met, and the goal. Says whether all are.
+pub(crate) fn judge(goals: &[(String, bool, String)]) -> bool {
+    println!();
+    for (what, met, goal) in goals {
+        println!("{}: {what}, goal {goal}", if *met { "met" } else { "MISSED" });
+    }
+    goals.iter().all(|goal| goal.1)
 }
 
 pub(crate) fn tempfile_dir() -> Result<String> {

@@ -2,14 +2,14 @@
 //! records take from being sent to being visible, before the bad one has work and after its breaker has acted, in turns, and
 //! how long that took. Memory is read at both ends.
 
-use crate::measure::{self, Process};
+use crate::contender;
+use crate::measure;
 use crate::stream::{Stream, visible};
 use anyhow::{Context, Result, bail};
+use pelton_integration::guest;
 use pelton_integration::kafka::{self, Reader, Record, Writer};
-use pelton_integration::{guest, process};
 use std::fs;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 const RATE: usize = 500;
 /// Failures after which the bad one is paused.
@@ -70,7 +70,7 @@ pub(crate) fn run(bootstrap: &str, rounds: usize, phase: Duration) -> Result<boo
 }
 
 fn one(bootstrap: &str, round: usize, phase: Duration) -> Result<Round> {
-    let unique = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() % 1_000_000_000;
+    let unique = measure::unique()?;
     let group = format!("neighbours-{unique}-{round}");
     let topic = |name: &str| format!("{group}.{name}");
     let names = ["in", "out", "bad.in", "bad.left", "bad.right", "bad.narrow", "bad.dead"].map(topic);
@@ -91,16 +91,7 @@ fn one(bootstrap: &str, round: usize, phase: Duration) -> Result<Round> {
         names[5],
         names[6],
     );
-    fs::write(format!("{home}/config.yaml"), config)?;
-    let log = fs::File::create(format!("{home}/log"))?;
-    let child = Command::new(process::binary())
-        .args(["run", "-c", &format!("{home}/config.yaml")])
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .context("cannot start it")?;
-    let mut pelton = Process(child);
+    let mut pelton = contender::run(&config, &home)?;
     let says = |text: &str| fs::read_to_string(format!("{home}/log")).is_ok_and(|log| log.contains(text));
     let stream = Stream::start(bootstrap, &names[0], 2, RATE)?;
     let mut reader = Reader::new(bootstrap, &names[1])?;

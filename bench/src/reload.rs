@@ -2,6 +2,7 @@
 //! partition's marks one after the other, each change at the boundary of a transaction; what a swap does to the time from sent
 //! to visible, and to memory after many.
 
+use crate::contender;
 use crate::measure::{self, Process};
 use crate::stream::{self, Stream};
 use anyhow::{Context, Result, bail};
@@ -9,8 +10,8 @@ use clap::Args;
 use pelton_integration::kafka::{self, Reader};
 use pelton_integration::{broker, guest, process};
 use std::fs;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 const PARTITIONS: i32 = 6;
 const LIMIT: Duration = Duration::from_secs(120);
@@ -56,17 +57,10 @@ impl Fleet {
         let mut fleet = Fleet { home, config, module, processes: Vec::new(), swaps: 0 };
         fleet.put()?;
         for instance in ["a", "b"] {
-            let log = fs::File::create(fleet.log(instance))?;
-            let child = Command::new(process::binary())
-                .args(["run", "-c", &format!("{}/config.yaml", fleet.home)])
-                .env("PELTON_INSTANCE", instance)
-                .env("XDG_CACHE_HOME", &fleet.home)
-                .stdin(Stdio::null())
-                .stdout(log.try_clone()?)
-                .stderr(log)
-                .spawn()
-                .context("cannot start it")?;
-            fleet.processes.push(Process(child));
+            let mut command = Command::new(process::binary());
+            command.args(["run", "-c", &format!("{}/config.yaml", fleet.home)]);
+            command.env("PELTON_INSTANCE", instance).env("XDG_CACHE_HOME", &fleet.home);
+            fleet.processes.push(contender::spawn(command, &fleet.log(instance))?);
         }
         Ok(fleet)
     }
@@ -176,7 +170,7 @@ impl Judge {
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let broker = broker::start()?;
     let bootstrap = broker.bootstrap.as_str();
-    let unique = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() % 1_000_000_000;
+    let unique = measure::unique()?;
     let group = format!("reload-{unique}");
     let (input, output) = (format!("{group}.in"), format!("{group}.out"));
     kafka::create_topics(bootstrap, &[(&input, PARTITIONS), (&output, PARTITIONS)])?;

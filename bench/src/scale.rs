@@ -1,16 +1,16 @@
 //! One process with very many transforms and partitions: how long until it is ready and has processed what was there, its
 //! memory and its threads, beside a process with one transform.
 
-use crate::measure::{self, Process};
+use crate::contender;
+use crate::measure;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use pelton_integration::kafka::{self, Reader, Record, Writer};
 use pelton_integration::scrape::{free_port, get};
-use pelton_integration::{broker, guest, process};
+use pelton_integration::{broker, guest};
 use std::fmt::Write as _;
 use std::fs;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(300);
 /// Records in each input topic.
@@ -52,20 +52,16 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         let partitions = count * partitions as usize;
         println!("| {count} | {partitions} | {ready_s:.1} | {through_s:.1} | {rss_mib:.0} | {threads} |");
     }
-    let goals = [
-        ("ready", many.ready_s <= READY_WITHIN, format!("within {READY_WITHIN} s")),
-        ("memory", many.rss_mib <= MEMORY_MIB, format!("at most {MEMORY_MIB} MiB")),
-        ("threads", many.threads <= one.threads + 4, "as many as with one transform, and 4 more at most".to_owned()),
-    ];
-    println!();
-    for (what, met, goal) in &goals {
-        println!("{}: {what}, goal {goal}", if *met { "met" } else { "MISSED" });
-    }
-    Ok(goals.iter().all(|goal| goal.1))
+    let threads = "as many as with one transform, and 4 more at most";
+    Ok(measure::judge(&[
+        ("ready".to_owned(), many.ready_s <= READY_WITHIN, format!("within {READY_WITHIN} s")),
+        ("memory".to_owned(), many.rss_mib <= MEMORY_MIB, format!("at most {MEMORY_MIB} MiB")),
+        ("threads".to_owned(), many.threads <= one.threads + 4, threads.to_owned()),
+    ]))
 }
 
 fn measure(bootstrap: &str, transforms: usize, partitions: i32) -> Result<Seen> {
-    let unique = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() % 1_000_000_000;
+    let unique = measure::unique()?;
     let (group, port) = (format!("scale-{unique}"), free_port());
     let inputs: Vec<String> = (0..transforms).map(|i| format!("{group}.in.{i}")).collect();
     let output = format!("{group}.out");
@@ -80,12 +76,12 @@ fn measure(bootstrap: &str, transforms: usize, partitions: i32) -> Result<Seen> 
             |i: usize| Record { partition: i as i32 % partitions, value: Some(b"x".to_vec()), ..Record::default() };
         writer.write(input, &(0..RECORDS).map(record).collect::<Vec<_>>())?;
     }
+    let module = guest::module("identity");
     let mut config = format!(
         "application: {group}\ninstance: bench\nworkers: 1\nadmin: {{ listen: \"127.0.0.1:{port}\" }}\n\
          kafka: {{ bootstrap_servers: {bootstrap} }}\ntransforms:\n"
     );
     for (i, input) in inputs.iter().enumerate() {
-        let module = guest::module("identity");
         let _ = writeln!(
             config,
             "  t{i}:\n    module: {}\n    input: {{ topics: [{input}] }}\n    output: {{ topic: {output} }}\n    on_error: {{ then: stop }}",
@@ -93,18 +89,9 @@ fn measure(bootstrap: &str, transforms: usize, partitions: i32) -> Result<Seen> 
         );
     }
     let home = measure::tempfile_dir()?;
-    fs::write(format!("{home}/config.yaml"), config)?;
-    let log = fs::File::create(format!("{home}/log"))?;
     let mut reader = Reader::new(bootstrap, &output)?;
     let began = Instant::now();
-    let child = Command::new(process::binary())
-        .args(["run", "-c", &format!("{home}/config.yaml")])
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .context("cannot start it")?;
-    let mut pelton = Process(child);
+    let mut pelton = contender::run(&config, &home)?;
     let mut ready = None;
     while reader.records.len() < transforms * RECORDS || ready.is_none() {
         if ready.is_none() && get(port, "/readyz").is_some_and(|(status, _)| status == 200) {

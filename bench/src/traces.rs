@@ -5,7 +5,7 @@
 use crate::instruments::cpu;
 use anyhow::{Context, Result};
 use pelton::dataplane::onward::carried;
-use pelton::dataplane::plan::{DeliveryPlan, InputTopic, OutputTopic, Plan};
+use pelton::dataplane::plan::{InputTopic, OutputTopic, Plan};
 use pelton::dataplane::traced::{Passage, Traces};
 use pelton::telemetry::Variables;
 use pelton::telemetry::export::{Limits, Queue};
@@ -144,21 +144,8 @@ fn batches(size: usize, followed: Option<&str>, others: Option<&str>) -> Vec<Bat
 
 fn plan() -> Plan {
     Plan {
-        application: "bench".into(),
         inputs: vec![InputTopic { name: "in".into(), start: Start::Earliest, partitions: 1, read: true }],
         outputs: vec![OutputTopic { name: "out".into(), partitions: 1 }],
-        transforms: Vec::new(),
-        allowances: Vec::new(),
-        delivery: DeliveryPlan {
-            exactly_once: true,
-            commit_interval: Duration::from_millis(100),
-            idle: None,
-            max_records: 100_000,
-            max_bytes: 1 << 26,
-            transaction_timeout: Duration::from_secs(30),
-            renew_in_doubt: true,
-            drain_limit: Duration::from_secs(60),
-        },
-        guest_text: false,
+        ..Plan::empty()
     }
 }

@@ -16,6 +16,7 @@ pub mod torture;
 
 pub use broker::jvm::spawn_bound;
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,6 +47,22 @@ pub fn stop_on_signals(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
             std::io::Result::Ok(())
         })
     });
+    Ok(())
+}
+
+/// Hands out the numbers that are due, `rate` a second and each once, ten times a second until `stop`.
+pub fn paced(
+    rate: u64,
+    stop: &AtomicBool,
+    mut send: impl FnMut(Range<u64>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let (start, mut next) = (Instant::now(), 0);
+    while !stop.load(Ordering::Relaxed) {
+        let due = (start.elapsed().as_secs_f64() * rate as f64) as u64;
+        send(next..due)?;
+        next = due;
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
     Ok(())
 }
 

@@ -1,10 +1,9 @@
 //! What came out: medians, ratios to native within a round, goals; as a table and as JSON.
 
 use super::Goal;
-use crate::measure::{load_average, spread};
+use crate::measure::{load_average, spread, write_json};
 use anyhow::Result;
 use boundary_work::Work;
-use pelton_integration::cache;
 use pelton_sandbox::Digest;
 use serde_json::{Value, json};
 use std::fmt::{self, Write};
@@ -137,11 +136,7 @@ impl Report {
 
     /// Writes everything as JSON, and says where.
     pub(crate) fn write(&self) -> Result<PathBuf> {
-        let directory = cache().join("bench");
-        fs::create_dir_all(&directory)?;
-        let path = fs::canonicalize(&directory)?.join("boundary.json");
-        fs::write(&path, format!("{:#}\n", self.json()))?;
-        Ok(path)
+        write_json("boundary", &self.json())
     }
 
     fn json(&self) -> Value {

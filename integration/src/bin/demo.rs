@@ -180,16 +180,13 @@ impl Feed {
         let thread = std::thread::spawn(move || {
             let writer = Writer::new(&bootstrap, "lz4")?;
             let mut fed = Fed::default();
-            let mut next = 0;
-            let (start, tick) = (Instant::now(), Duration::from_millis(100));
-            while !stop.load(Ordering::Relaxed) {
-                let due = (start.elapsed().as_secs_f64() * rate as f64) as u64;
-                let records: Vec<Record> = (next..due).map(|id| order(id, run, &mut fed)).collect();
+            pelton_integration::paced(rate, &stop, |due| {
+                let next = due.end;
+                let records: Vec<Record> = due.map(|id| order(id, run, &mut fed)).collect();
                 writer.write(INPUT, &records)?;
-                next = due;
                 counter.store(next, Ordering::Relaxed);
-                std::thread::park_timeout(tick);
-            }
+                Ok(())
+            })?;
             Ok(fed)
         });
         Feed { sent, thread }

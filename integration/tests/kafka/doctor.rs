@@ -1,6 +1,6 @@
 //! `pelton doctor` on a real Kafka: it says what is well and what is not, shows no secret, and harms nobody who is at work.
 
-use crate::support::{IDENTITY, LONG, Scene, ask, assert_each_once_in_order, numbered};
+use crate::support::{IDENTITY, LONG, Scene, ask, assert_each_once_in_order, numbered, observed};
 use pelton_integration::eventually;
 use pelton_integration::process::Pelton;
 use pelton_integration::scrape::{Scrape, free_port, get};
@@ -24,8 +24,7 @@ fn message(answer: &Value, point: &str) -> String {
 fn a_doctor_beside_a_running_process_finds_it_well_and_fences_nobody() {
     let scene = Scene::new("doctor", &[("in", 2), ("out", 2)]);
     let port = free_port();
-    let config =
-        scene.config("", &[IDENTITY]).replace("admin: off", &format!("admin: {{ listen: '127.0.0.1:{port}' }}"));
+    let config = observed(&scene.config("", &[IDENTITY]), port);
     // Before anybody runs.
     let (exit, answer) = ask(&config, &["doctor"]);
     assert_eq!((exit, &answer["ok"]), (0, &true.into()), "{answer:#}");

@@ -1,6 +1,6 @@
 //! What Pelton tells about itself is true, to the record; says nothing of the records; and comes whoever asks for it.
 
-use crate::support::{IDENTITY, LONG, Scene, Step, numbered};
+use crate::support::{IDENTITY, LONG, Scene, Step, TESTER, numbered, observed, with_quick_statistics};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::{metric, number_data_point};
 use pelton_integration::kafka::Record;
@@ -11,24 +11,12 @@ use prost::Message;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-const TESTER: Step<'_> = Step {
-    name: "tester",
-    guest: "tester",
-    input: "asked",
-    output: "left",
-    also: &["right", "narrow"],
-    settings: "",
-    dead_letters: Some("dead"),
-};
-
 const TOPICS: [(&str, i32); 8] =
     [("in", 2), ("out", 2), ("asked", 1), ("left", 1), ("right", 1), ("narrow", 1), ("dead", 1), ("idle", 3)];
 
 /// With the admin server on this port, and statistics that need not be waited for.
-fn observed(config: &str, port: u16) -> String {
-    config
-        .replace("admin: off", &format!("admin: {{ listen: 127.0.0.1:{port} }}"))
-        .replace("kafka:\n", "kafka:\n  consumer: { properties: { statistics.interval.ms: 200 } }\n")
+fn quickly_observed(config: &str, port: u16) -> String {
+    with_quick_statistics(&observed(config, port))
 }
 
 fn asks(words: &[(&str, usize)]) -> Vec<Record> {
@@ -41,7 +29,7 @@ fn every_number_is_what_happened() {
     let scene = Scene::new("metrics", &TOPICS);
     let port = free_port();
     let idle = Step { name: "idle", input: "idle", ..IDENTITY };
-    let config = observed(&scene.config("", &[IDENTITY, TESTER, idle]), port);
+    let config = quickly_observed(&scene.config("", &[IDENTITY, TESTER, idle]), port);
     scene.produce("in", &numbered(0, 100));
     scene.produce("asked", &asks(&[("left", 10), ("none", 5), ("what", 3), ("trap", 2), ("both", 4)]));
     let mut pelton = Pelton::start(&config, "a");
@@ -133,7 +121,7 @@ fn lag_is_there_while_nothing_is_committed_and_gone_when_all_is() {
     let scene = Scene::new("lag", &TOPICS);
     let port = free_port();
     let settings = "observe: { partition_metrics: true }";
-    let config = observed(&scene.config(settings, &[IDENTITY, TESTER]), port).replace(
+    let config = quickly_observed(&scene.config(settings, &[IDENTITY, TESTER]), port).replace(
         "on_error: { then: dead_letter,",
         "on_error: { budget: { failures: 1, within: 1m, then: pause }, then: dead_letter,",
     );
@@ -161,7 +149,7 @@ fn lag_is_there_while_nothing_is_committed_and_gone_when_all_is() {
     assert_eq!(pelton.stop(), Some(0));
 
     // A worker whose transform takes all its time is behind, and says since when.
-    let slow = observed(&scene.config("", &[IDENTITY, TESTER]), port);
+    let slow = quickly_observed(&scene.config("", &[IDENTITY, TESTER]), port);
     let mut old = asks(&[("spin", 2_000)]);
     old.iter_mut().for_each(|record| record.timestamp_ms = Some(1_700_000_000_000));
     scene.produce("asked", &old);
@@ -184,7 +172,7 @@ fn counts_go_on_over_a_reload_and_the_generation_is_told() {
     let scene = Scene::new("metricsreload", &TOPICS);
     let port = free_port();
     let marker = Step { name: "marker", guest: "marker", settings: "mark: a", ..IDENTITY };
-    let config = |mark: &str| observed(&scene.config("", &[Step { settings: mark, ..marker }]), port);
+    let config = |mark: &str| quickly_observed(&scene.config("", &[Step { settings: mark, ..marker }]), port);
     scene.produce("in", &numbered(0, 100));
     let mut pelton = Pelton::start(&config("mark: a"), "a");
     scene.reader("out").read(100, LONG);
@@ -266,7 +254,7 @@ fn it_is_alive_before_it_has_started_and_started_before_it_is_ready() {
     let scene = Scene::new("startup", &TOPICS);
     let port = free_port();
     // No broker answers: the topics cannot be looked up, and the start does not come to its end.
-    let config = observed(&scene.config("", &[IDENTITY]), port);
+    let config = quickly_observed(&scene.config("", &[IDENTITY]), port);
     let nowhere = config.replace(&scene.broker.bootstrap, &format!("127.0.0.1:{}", free_port()));
     let mut pelton = Pelton::start(&nowhere, "a");
     let (status, _) = eventually("it is alive", LONG, || get(port, "/livez"));
@@ -326,7 +314,7 @@ fn neither_a_record_s_data_nor_a_secret_is_in_the_log_or_in_the_metrics() {
     let endpoint = format!("http://user:{PASSWORD}@127.0.0.1:{collects}");
     let headers = format!("api-key={HEADER}");
     let marker = Step { name: "marker", guest: "marker", settings: "mark: { env: PLANTED_SETTING }", ..IDENTITY };
-    let config = observed(&scene.config("", &[marker, TESTER]), port).replace(
+    let config = quickly_observed(&scene.config("", &[marker, TESTER]), port).replace(
         "kafka:\n",
         "kafka:\n  properties: { security.protocol: plaintext, sasl.password: { env: PLANTED_PASSWORD } }\n",
     );

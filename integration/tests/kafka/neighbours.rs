@@ -1,18 +1,16 @@
 //! One transform that fails or takes too much is held; the others go on, and nothing is lost or doubled by it.
 
-use crate::support::{IDENTITY, LONG, Scene, Step, assert_each_once_in_order, numbered};
+use crate::support::{IDENTITY, LONG, Scene, Step, TESTER, assert_each_once_in_order, numbered};
 use pelton_integration::eventually;
 use pelton_integration::kafka::Record;
 use pelton_integration::process::Pelton;
 
-const TESTER: Step<'_> = Step {
-    name: "tester",
-    guest: "tester",
+const BAD: Step<'_> = Step {
     input: "bad.in",
     output: "bad.left",
     also: &["bad.right", "bad.narrow"],
-    settings: "",
     dead_letters: Some("bad.dead"),
+    ..TESTER
 };
 
 const TOPICS: [(&str, i32); 7] =
@@ -38,7 +36,7 @@ fn asked(records: &[Record]) -> Vec<usize> {
 #[test]
 fn a_transform_over_its_budget_is_paused_and_goes_on_after_a_restart() {
     let scene = Scene::new("budget", &TOPICS);
-    let with_budget = scene.config("", &[IDENTITY, TESTER]).replace(
+    let with_budget = scene.config("", &[IDENTITY, BAD]).replace(
         "on_error: { then: dead_letter,",
         "on_error: { budget: { failures: 40, within: 1m, then: pause }, then: dead_letter,",
     );
@@ -56,7 +54,7 @@ fn a_transform_over_its_budget_is_paused_and_goes_on_after_a_restart() {
     assert_eq!(committed, failed as i64, "what is settled is committed, and nothing else");
 
     // Mended: here, the budget is taken away.
-    let mut pelton = Pelton::start(&scene.config("", &[IDENTITY, TESTER]), "a");
+    let mut pelton = Pelton::start(&scene.config("", &[IDENTITY, BAD]), "a");
     assert_eq!(asked(scene.reader("bad.dead").read(1_000, LONG)), (0..1_000).collect::<Vec<_>>(), "each once");
     assert_eq!(pelton.stop(), Some(0));
 }
@@ -64,7 +62,7 @@ fn a_transform_over_its_budget_is_paused_and_goes_on_after_a_restart() {
 #[test]
 fn a_budget_can_end_the_process() {
     let scene = Scene::new("budgetstop", &TOPICS);
-    let config = scene.config("", &[TESTER]).replace(
+    let config = scene.config("", &[BAD]).replace(
         "on_error: { then: dead_letter,",
         "on_error: { budget: { failures: 5, within: 1m, then: stop }, then: dead_letter,",
     );
@@ -79,7 +77,7 @@ fn a_budget_can_end_the_process() {
 fn a_trap_leaves_the_names_of_the_functions_that_ran() {
     let scene = Scene::new("backtrace", &TOPICS);
     scene.produce("bad.in", &asks("trap", 1));
-    let mut pelton = Pelton::start(&scene.config("", &[TESTER]), "a");
+    let mut pelton = Pelton::start(&scene.config("", &[BAD]), "a");
     let mut dead = scene.reader("bad.dead");
     let letter = &dead.read(1, LONG)[0];
     assert_eq!(letter.header("pelton.error.code").as_deref(), Some("guest.trap"));
@@ -92,7 +90,7 @@ fn a_trap_leaves_the_names_of_the_functions_that_ran() {
 fn a_share_slows_a_transform_down_and_loses_nothing() {
     let scene = Scene::new("share", &TOPICS);
     let config =
-        scene.config("", &[IDENTITY, TESTER]).replace("    on_error:", "    limits: { share: 200 }\n    on_error:");
+        scene.config("", &[IDENTITY, BAD]).replace("    on_error:", "    limits: { share: 200 }\n    on_error:");
     // Each takes its deadline of 5 ms: 300 of them are more than a second of work, six with a fifth of the time.
     scene.produce("bad.in", &asks("spin", 300));
     scene.produce("in", &numbered(0, 5_000));

@@ -1,22 +1,14 @@
 //! Several instances share a worker's batches: outputs keep the records' order, failures find their records, and it begins
 //! and ends with a reload.
 
-use crate::support::{LONG, Scene, Step};
+use crate::support::{LONG, Scene, Step, TESTER};
 use pelton_integration::eventually;
 use pelton_integration::kafka::Record;
 use pelton_integration::process::Pelton;
 
 const TOPICS: [(&str, i32); 5] = [("in", 1), ("left", 1), ("right", 1), ("narrow", 1), ("dead", 1)];
 /// 100 us a record and more.
-const TESTER: Step<'_> = Step {
-    name: "tester",
-    guest: "tester",
-    input: "in",
-    output: "left",
-    also: &["right", "narrow"],
-    settings: "effort: 100000",
-    dead_letters: Some("dead"),
-};
+const BUSY: Step<'_> = Step { input: "in", settings: "effort: 100000", ..TESTER };
 
 /// What becomes of record `i`: most pass, some fail in each way, on a piece's first and last records too.
 fn word(i: usize) -> &'static str {
@@ -51,7 +43,7 @@ fn helpers(pelton: &Pelton) -> Vec<u64> {
 #[test]
 fn instances_share_batches_and_outputs_keep_the_records_order() {
     let scene = Scene::new("parallel", &TOPICS);
-    let alone = scene.config("", &[TESTER]);
+    let alone = scene.config("", &[BUSY]);
     let shared = alone.replace("    settings:", "    parallelism: 3\n    settings:");
     scene.produce("in", &asks(0, 3_000));
     let mut pelton = Pelton::start(&shared, "a");
@@ -86,7 +78,7 @@ fn large_outputs_of_a_piece_come_out_once_and_in_order_too() {
     let scene = Scene::new("parallel-large", &TOPICS);
     let fetch = "  consumer: { properties: { queued.max.messages.kbytes: 131072 } }\n";
     let config =
-        scene.config(&scene.kafka(fetch), &[TESTER]).replace("    settings:", "    parallelism: 2\n    settings:");
+        scene.config(&scene.kafka(fetch), &[BUSY]).replace("    settings:", "    parallelism: 2\n    settings:");
     let value = |i: usize| Some(format!("left {i} {}", "x".repeat(500_000)).into_bytes());
     let large: Vec<Record> = (0..120).map(|i| Record { partition: 0, value: value(i), ..Record::default() }).collect();
     scene.produce("in", &large);

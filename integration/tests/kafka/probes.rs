@@ -1,6 +1,6 @@
 //! What orchestrators are told when Kafka goes away and when the process is told to stop.
 
-use crate::support::{IDENTITY, LONG, Scene, assert_each_once_in_order, numbered};
+use crate::support::{IDENTITY, LONG, Scene, assert_each_once_in_order, numbered, observed};
 use pelton_integration::broker::Broker;
 use pelton_integration::cluster::Cluster;
 use pelton_integration::eventually;
@@ -8,10 +8,6 @@ use pelton_integration::process::Pelton;
 use pelton_integration::scrape::{free_port, get};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-fn observed(config: &str, port: u16) -> String {
-    config.replace("admin: off", &format!("admin: {{ listen: \"127.0.0.1:{port}\" }}"))
-}
 
 #[test]
 fn kafka_is_killed_the_process_lives_is_unready_within_ten_seconds_and_recovers_by_itself() {

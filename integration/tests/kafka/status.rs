@@ -2,6 +2,7 @@
 
 use crate::support::{
     IDENTITY, LONG, MARKER, Scene, Step, ask, assert_each_once_in_order, last_mark, numbered, numbers,
+    with_quick_statistics,
 };
 use pelton_integration::eventually;
 use pelton_integration::kafka::Record;
@@ -19,9 +20,7 @@ fn status(port: u16) -> Value {
 
 fn with_admin(config: &str, port: u16) -> String {
     let admin = format!("admin: {{ listen: \"127.0.0.1:{port}\", token: {{ env: PELTON_TEST_TOKEN }} }}");
-    config
-        .replace("admin: off", &admin)
-        .replace("kafka:\n", "kafka:\n  consumer: { properties: { statistics.interval.ms: 200 } }\n")
+    with_quick_statistics(&config.replace("admin: off", &admin))
 }
 
 #[test]

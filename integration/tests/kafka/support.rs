@@ -135,6 +135,17 @@ pub fn numbers(records: &[Record]) -> Vec<usize> {
 
 pub const MARKER: Step<'_> = Step { name: "marker", guest: "marker", settings: "mark: a", ..IDENTITY };
 
+/// Does what its records ask for, reads `asked`.
+pub const TESTER: Step<'_> = Step {
+    name: "tester",
+    guest: "tester",
+    input: "asked",
+    output: "left",
+    also: &["right", "narrow"],
+    settings: "",
+    dead_letters: Some("dead"),
+};
+
 /// Every number once (I1), and each key's numbers in their order (I3).
 pub fn assert_each_once_in_order(records: &[Record], count: usize) {
     let mut seen = numbers(records);
@@ -148,6 +159,16 @@ pub fn assert_each_once_in_order(records: &[Record], count: usize) {
             assert!(before < number, "key {:?}: {before} before {number}", record.key);
         }
     }
+}
+
+/// The configuration with an admin server on this port.
+pub fn observed(config: &str, port: u16) -> String {
+    config.replace("admin: off", &format!("admin: {{ listen: \"127.0.0.1:{port}\" }}"))
+}
+
+/// The configuration with statistics that need not be waited for.
+pub fn with_quick_statistics(config: &str) -> String {
+    config.replace("kafka:\n", "kafka:\n  consumer: { properties: { statistics.interval.ms: 200 } }\n")
 }
 
 /// A configuration with a Unix socket, which takes orders.

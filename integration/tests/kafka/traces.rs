@@ -1,6 +1,6 @@
 //! Records are followed from header to header through Kafka, and what is told of them is true and holds none of their data.
 
-use crate::support::{IDENTITY, LONG, Scene, Step};
+use crate::support::{IDENTITY, LONG, Scene, Step, TESTER, observed};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use pelton_integration::collected::{Collected, ids, text};
@@ -9,15 +9,6 @@ use pelton_integration::kafka::Record;
 use pelton_integration::process::Pelton;
 use pelton_integration::scrape::{Scrape, collector, free_port};
 
-const TESTER: Step<'_> = Step {
-    name: "tester",
-    guest: "tester",
-    input: "asked",
-    output: "left",
-    also: &["right", "narrow"],
-    settings: "",
-    dead_letters: Some("dead"),
-};
 /// Reads what the other wrote.
 const NEXT: Step<'_> = Step { name: "next", input: "out", output: "end", ..IDENTITY };
 
@@ -64,9 +55,7 @@ fn a_record_s_trace_goes_on_in_its_outputs_and_is_told() {
     let port = free_port();
     let (collects, pushed) = collector();
     let endpoint = format!("http://127.0.0.1:{collects}");
-    let config = scene
-        .config("", &[IDENTITY, NEXT, TESTER])
-        .replace("admin: off", &format!("admin: {{ listen: 127.0.0.1:{port} }}"));
+    let config = observed(&scene.config("", &[IDENTITY, NEXT, TESTER]), port);
     scene.produce("in", &[Some(FOLLOWED), None, Some(UNFOLLOWED), Some(OTHER)].map(|parent| record("", parent)));
     let asked = ["bare", "own", "both", "trap"].map(|word| record(word, Some(FOLLOWED)));
     scene.produce("asked", &asked);
@@ -206,7 +195,7 @@ fn without_a_collector_spans_are_dropped_and_records_flow() {
     let scene = Scene::new("nocollector", &TOPICS);
     let port = free_port();
     let gone = format!("http://127.0.0.1:{}", free_port());
-    let config = scene.config("", &[IDENTITY]).replace("admin: off", &format!("admin: {{ listen: 127.0.0.1:{port} }}"));
+    let config = observed(&scene.config("", &[IDENTITY]), port);
     let env = [
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", gone.as_str()),
         ("OTEL_TRACES_SAMPLER", "always_on"),

@@ -3,11 +3,8 @@
 use anyhow::{Result, bail};
 use pelton_integration::kafka::{Record, Writer};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-
-const TICK: Duration = Duration::from_millis(100);
 
 pub struct Feed(JoinHandle<Result<()>>);
 
@@ -17,15 +14,10 @@ impl Feed {
         let (bootstrap, stop) = (bootstrap.to_owned(), Arc::clone(stop));
         Feed(std::thread::spawn(move || {
             let writer = Writer::new(&bootstrap, "lz4")?;
-            let (start, mut next) = (Instant::now(), 0);
-            while !stop.load(Ordering::Relaxed) {
-                let due = (start.elapsed().as_secs_f64() * rate as f64) as u64;
-                writer.write("orders", &(next..due).map(order).collect::<Vec<_>>())?;
-                writer.write("asks", &(next..due).filter(|id| id % 20 == 0).map(ask).collect::<Vec<_>>())?;
-                next = due;
-                std::thread::park_timeout(TICK);
-            }
-            Ok(())
+            pelton_integration::paced(rate, &stop, |due| {
+                writer.write("orders", &due.clone().map(order).collect::<Vec<_>>())?;
+                writer.write("asks", &due.filter(|id| id % 20 == 0).map(ask).collect::<Vec<_>>())
+            })
         }))
     }
 

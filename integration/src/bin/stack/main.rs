@@ -12,12 +12,12 @@ use clap::Parser;
 use feed::Feed;
 use pelton_integration::process::Pelton;
 use pelton_integration::scrape::{free_port, get};
-use pelton_integration::{broker, guest, kafka};
+use pelton_integration::{broker, guest, kafka, within};
 use prometheus::Prometheus;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Kafka, Pelton and Prometheus, to look at or to check.
 #[derive(Parser)]
@@ -59,13 +59,12 @@ fn stack(args: &Args) -> Result<()> {
     // A check beside a running stack is not to find its port taken.
     let port = if args.check { free_port() } else { args.port };
     let mut pelton = Pelton::start(&config(&kafka.bootstrap, port), "stack");
-    let deadline = Instant::now() + START;
-    while get(port, "/readyz").is_none_or(|(status, _)| status != 200) {
+    let ready = within(START, || {
         pelton.assert_running();
-        if Instant::now() > deadline {
-            bail!("Pelton is not ready within {START:?}; its log:\n{}", pelton.log());
-        }
-        std::thread::park_timeout(Duration::from_millis(100));
+        get(port, "/readyz").filter(|(status, _)| *status == 200)
+    });
+    if ready.is_none() {
+        bail!("Pelton is not ready within {START:?}; its log:\n{}", pelton.log());
     }
     eprintln!("Pelton:      http://127.0.0.1:{port}/ is the status page");
     let prometheus = Prometheus::start(port)?;
@@ -74,11 +73,10 @@ fn stack(args: &Args) -> Result<()> {
     let result = if args.check {
         checks::all(&prometheus, &pelton)
     } else {
-        let end = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-        while !stop.load(Ordering::Relaxed) && end.is_none_or(|end| Instant::now() < end) {
+        within(Duration::from_secs(args.seconds.unwrap_or(u32::MAX.into())), || {
             pelton.assert_running();
-            std::thread::park_timeout(Duration::from_millis(200));
-        }
+            stop.load(Ordering::Relaxed).then_some(())
+        });
         Ok(())
     };
     stop.store(true, Ordering::Relaxed);

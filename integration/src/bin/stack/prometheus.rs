@@ -2,17 +2,17 @@
 
 use anyhow::{Context, Result, bail};
 use pelton_integration::scrape::free_port;
-use pelton_integration::{cache, root, spawn_bound};
+use pelton_integration::{cache, root, spawn_bound, within};
 use serde_json::Value;
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Killed when dropped; it keeps nothing.
 pub struct Prometheus {
     process: Child,
     pub address: String,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 impl Prometheus {
@@ -38,19 +38,19 @@ impl Prometheus {
             .stdout(log.try_clone()?)
             .stderr(log);
         let process = spawn_bound(command).context("no prometheus: on Debian or Ubuntu, apt-get install prometheus")?;
-        let mut this = Prometheus { process, address: format!("http://127.0.0.1:{port}"), _home: home };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while this.ask("status/buildinfo", &[]).is_err() {
-            if let Some(status) = this.process.try_wait()? {
-                let log = fs::read_to_string(this._home.path().join("log")).unwrap_or_default();
-                bail!("prometheus ended with {status}:\n{log}");
+        let mut this = Prometheus { process, address: format!("http://127.0.0.1:{port}"), home };
+        let answer = within(Duration::from_secs(60), || {
+            let ended = this.process.try_wait().ok().flatten();
+            ended.map(Err).or_else(|| this.ask("status/buildinfo", &[]).ok().map(Ok))
+        });
+        match answer {
+            Some(Ok(_)) => Ok(this),
+            Some(Err(status)) => {
+                let log = fs::read_to_string(this.home.path().join("log")).unwrap_or_default();
+                bail!("prometheus ended with {status}:\n{log}")
             }
-            if Instant::now() > deadline {
-                bail!("prometheus does not answer at {}", this.address);
-            }
-            std::thread::park_timeout(Duration::from_millis(100));
+            None => bail!("prometheus does not answer at {}", this.address),
         }
-        Ok(this)
     }
 
     /// `data` of an answer of its API.
