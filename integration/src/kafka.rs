@@ -80,7 +80,9 @@ pub(crate) fn create_replicated_topics(
     let new: Vec<NewTopic<'_>> = topics
         .iter()
         .map(|(name, partitions)| {
-            let topic = NewTopic::new(name, *partitions, TopicReplication::Fixed(replicas));
+            // Records of tests have timestamps of any age, by which a broker deletes them when it comes round to it: half a
+            // minute after its start, and every five minutes.
+            let topic = NewTopic::new(name, *partitions, TopicReplication::Fixed(replicas)).set("retention.ms", "-1");
             config.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
         })
         .collect();
