@@ -26,6 +26,9 @@ pub(crate) struct Options {
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Only those whose name contains this, say "low".
+    #[arg(long)]
+    only: Option<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -57,16 +60,18 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let broker = broker::start()?;
     let bootstrap = broker.bootstrap.as_str();
     let broker_pid = child_named("java");
-    let mut turns: Vec<Vec<Turn>> = CONTENDERS.iter().map(|_| Vec::new()).collect();
+    let asked = |(name, _): &&(&str, Contender)| options.only.as_ref().is_none_or(|only| name.contains(only));
+    let contenders: Vec<_> = CONTENDERS.iter().filter(asked).collect();
+    let mut turns: Vec<Vec<Turn>> = contenders.iter().map(|_| Vec::new()).collect();
     for round in 0..options.rounds {
-        for (index, (name, contender)) in CONTENDERS.iter().enumerate() {
+        for (index, (name, contender)) in contenders.iter().enumerate() {
             let group = format!("latency-{}-{round}-{index}", measure::unique()?);
             let turn = one(bootstrap, &group, *contender, options, broker_pid).with_context(|| name.to_string())?;
             eprintln!("round {} {name}: p50 {:.1} ms, p99 {:.1} ms", round + 1, turn.ms[0], turn.ms[1]);
             turns[index].push(turn);
         }
     }
-    let Options { rate, rounds, seconds } = options;
+    let Options { rate, rounds, seconds, .. } = options;
     println!(
         "{rate} records/s of 20 B through identity, {PARTITIONS} partitions, one worker; {rounds} rounds of {seconds} s in turns\n"
     );
@@ -74,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         "| sent to visible | p50 ms | p99 ms min / median / max | CPU us a record | broker's CPU us a record | markers a record |"
     );
     println!("|---|---|---|---|---|---|");
-    for ((name, _), turns) in CONTENDERS.iter().zip(&turns) {
+    for ((name, _), turns) in contenders.iter().zip(&turns) {
         let p50 = measure::spread(turns.iter().map(|turn| turn.ms[0]));
         let p99 = measure::spread(turns.iter().map(|turn| turn.ms[1]));
         let cpu = measure::spread(turns.iter().map(|turn| turn.cpu_us));

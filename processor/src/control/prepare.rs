@@ -6,8 +6,8 @@ use super::topics::Topics;
 use super::transforms::{Making, Rejected, transforms};
 use crate::admin::Places;
 use crate::config::{
-    Admin, Code, Config, ConfigError, ConfigErrors, Guarantee, Latency, Listen, Loaded, Millis, OverBudget, Sandbox,
-    Secret, Transform,
+    Admin, Code, Config, ConfigError, ConfigErrors, Guarantee, Latency, Listen, Loaded, OverBudget, Sandbox, Secret,
+    Transform,
 };
 use crate::dataplane::breaker::{self, Allowance, Breaker, Budget};
 use crate::dataplane::kafka::{Identity, Membership};
@@ -288,18 +288,27 @@ fn allowance(name: &str, transform: &Transform, breaker: Option<&Arc<Breaker>>) 
     }
 }
 
+/// `latency: low`: a transaction gathers so long, and its lane rests as long before the next. A coordinator that still
+/// writes one transaction's markers refuses the next, and librdkafka asks again only after 20 ms; and what gathers
+/// meanwhile shares a commit, which is what a broker pays for.
+const LOW: Duration = Duration::from_millis(4);
+
 fn delivery(config: &Config) -> DeliveryPlan {
     let delivery = &config.delivery;
-    let (interval, idle) = match delivery.latency {
-        Latency::Throughput => (delivery.commit_interval, None),
+    let exactly_once = delivery.guarantee == Guarantee::ExactlyOnce;
+    let commit_interval = delivery.commit_interval.duration();
+    let (interval, idle, rest) = match delivery.latency {
+        Latency::Throughput => (commit_interval, None, Duration::ZERO),
         // A quiet moment ends a transaction early; back to back that would double the broker's work.
-        Latency::Balanced => (delivery.commit_interval, Some(Duration::from_millis(20))),
-        Latency::Low => (delivery.commit_interval.min(Millis::from_millis(5)), None),
+        Latency::Balanced => (commit_interval, Some(Duration::from_millis(20)), Duration::ZERO),
+        Latency::Low if exactly_once => (commit_interval.min(LOW), None, LOW),
+        Latency::Low => (commit_interval.min(LOW), None, Duration::ZERO),
     };
     DeliveryPlan {
-        exactly_once: delivery.guarantee == Guarantee::ExactlyOnce,
-        commit_interval: interval.duration(),
+        exactly_once,
+        commit_interval: interval,
         idle,
+        rest,
         max_records: delivery.max_transaction_records,
         max_bytes: delivery.max_transaction_bytes.get(),
         transaction_timeout: config.kafka.transaction_timeout.duration(),

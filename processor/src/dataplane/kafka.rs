@@ -202,6 +202,7 @@ mod tests {
             exactly_once: true,
             commit_interval: Duration::from_millis(100),
             idle: None,
+            rest: Duration::ZERO,
             max_records: 1,
             max_bytes: 1,
             transaction_timeout: Duration::from_secs(30),

@@ -30,7 +30,7 @@ pub(super) struct Lane<K> {
     pub unexplained: u32,
     pub fenced: Recent,
     pub isolation: Isolation,
-    /// After a rollback: not before then.
+    /// The next transaction is not begun before then.
     pub resume_at: Option<Instant>,
     /// It has a producer: its identity is taken over.
     pub ready: bool,
@@ -105,6 +105,11 @@ impl<K> Lane<K> {
             }
             Phase::Idle | Phase::Open(_) => Duration::ZERO,
         }
+    }
+
+    /// When its open transaction ends.
+    pub fn due(&self) -> Option<Instant> {
+        if let Phase::Open(open) = &self.phase { Some(open.volume.due) } else { None }
     }
 
     /// Open -> Ending, giving what was open.

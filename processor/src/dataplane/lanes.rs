@@ -18,7 +18,7 @@ use super::counters::Counters;
 use super::holds::Owned;
 use super::isolation::Refusal;
 use super::lane::{Ending, Lane, Open, Phase};
-use super::pace::{Volume, due_in};
+use super::pace::{Volume, due_at, due_in};
 use super::plan::Plan;
 use super::ports::{Progress, Report, Sink};
 use super::told::Told;
@@ -176,13 +176,14 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     /// Notes what the lane's transaction will commit, and opens it if need be. Positions are noted before anything can
     /// fail: a transaction that fails is aborted, never sealed, and its records must be known to be read again.
     pub fn open(&mut self, lane: usize, batch: &Batch, now: Instant) -> Result<&mut K, TxnError> {
+        let due = due_at(&self.plan.delivery, self.lanes.iter().filter_map(Lane::due), now);
         let Lane { sink, phase, .. } = &mut self.lanes[lane];
         let new = !matches!(phase, Phase::Open(_));
         if let Some(traces) = &self.traces {
             traces.turn(lane, new);
         }
         if new {
-            let volume = Volume { since: now, last: now, records: 0, bytes: 0 };
+            let volume = Volume { since: now, due, last: now, records: 0, bytes: 0 };
             *phase = Phase::Open(Open { volume, progress: Vec::new(), runs: Vec::new(), first: None });
         }
         if let Phase::Open(open) = phase {
@@ -202,7 +203,8 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     pub fn due_in(&self, now: Instant) -> Option<Duration> {
         let lane_due = |lane: &Lane<K>| match &lane.phase {
             Phase::Open(open) => Some(due_in(&self.plan.delivery, &open.volume, now)),
-            Phase::Idle => lane.resume_at.map(|at| at.saturating_duration_since(now)),
+            // When that is over there is nothing to wait for but records.
+            Phase::Idle => lane.resume_at.and_then(|at| at.checked_duration_since(now)).filter(|left| !left.is_zero()),
             Phase::Ending(_) | Phase::Renewing { .. } => None,
         };
         self.lanes.iter().filter_map(lane_due).min()
@@ -375,7 +377,8 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
                     self.counters.renewed.add(1);
                     state.phase = Phase::Renewing { since: now };
                 }
-                (state.rollbacks, state.unexplained, state.resume_at) = (0, 0, None);
+                (state.rollbacks, state.unexplained) = (0, 0);
+                state.resume_at = Some(now + self.plan.delivery.rest);
                 if let Some(ended) = ended {
                     state.isolation.committed(&ended.progress);
                     self.observe(&ended, now);

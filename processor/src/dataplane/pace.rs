@@ -8,10 +8,15 @@ use std::time::{Duration, Instant};
 /// The most records of one batch, whatever their cost.
 pub const BATCH_MAX: usize = 128;
 
+/// Transactions shorter than that are over before it pays to keep them apart.
+const APART_FROM: Duration = Duration::from_millis(20);
+
 /// What an open transaction holds so far.
 #[derive(Clone, Copy, Debug)]
 pub struct Volume {
     pub since: Instant,
+    /// When it ends, whatever it holds.
+    pub due: Instant,
     /// When the last record came.
     pub last: Instant,
     pub records: u64,
@@ -19,12 +24,21 @@ pub struct Volume {
     pub bytes: u64,
 }
 
+/// When a transaction that begins now is to end. A worker stands still while all its lanes commit: one that would end at
+/// about the time of another, `others`, ends half an interval earlier. From then on they take turns.
+pub fn due_at(delivery: &DeliveryPlan, others: impl IntoIterator<Item = Instant>, now: Instant) -> Instant {
+    let interval = delivery.commit_interval;
+    let due = now + interval;
+    let is_near = |other: Instant| other.max(due).saturating_duration_since(other.min(due)) < interval / 4;
+    if interval >= APART_FROM && others.into_iter().any(is_near) { due - interval / 2 } else { due }
+}
+
 /// How long until the transaction is due; zero: now.
 pub fn due_in(delivery: &DeliveryPlan, volume: &Volume, now: Instant) -> Duration {
     if volume.records >= delivery.max_records || volume.bytes >= delivery.max_bytes {
         return Duration::ZERO;
     }
-    let age = delivery.commit_interval.saturating_sub(now.saturating_duration_since(volume.since));
+    let age = volume.due.saturating_duration_since(now);
     match delivery.idle {
         Some(idle) => age.min(idle.saturating_sub(now.saturating_duration_since(volume.last))),
         None => age,
@@ -80,6 +94,7 @@ mod tests {
             exactly_once: true,
             commit_interval: Duration::from_millis(100),
             idle: None,
+            rest: Duration::ZERO,
             max_records: 1000,
             max_bytes: 1 << 20,
             transaction_timeout: Duration::from_secs(30),
@@ -91,7 +106,8 @@ mod tests {
     #[test]
     fn a_transaction_is_due_by_age_by_size_by_count_and_when_idle() {
         let since = Instant::now();
-        let volume = Volume { since, last: since, records: 1, bytes: 1 };
+        let due = since + Duration::from_millis(100);
+        let volume = Volume { since, due, last: since, records: 1, bytes: 1 };
         let at = |ms| since + Duration::from_millis(ms);
         assert_eq!(due_in(&delivery(), &volume, at(0)), Duration::from_millis(100));
         assert_eq!(due_in(&delivery(), &volume, at(99)), Duration::from_millis(1));
@@ -101,6 +117,20 @@ mod tests {
         let idle = DeliveryPlan { idle: Some(Duration::from_millis(10)), ..delivery() };
         assert_eq!(due_in(&idle, &volume, at(4)), Duration::from_millis(6));
         assert_eq!(due_in(&idle, &Volume { last: at(95), ..volume }, at(96)), Duration::from_millis(4));
+    }
+
+    #[test]
+    fn transactions_of_a_worker_end_apart_from_each_other() {
+        let now = Instant::now();
+        let at = |ms| now + Duration::from_millis(ms);
+        let due = |others: &[Instant]| due_at(&delivery(), others.iter().copied(), now) - now;
+        assert_eq!(due(&[]), Duration::from_millis(100));
+        assert_eq!(due(&[at(50)]), Duration::from_millis(100));
+        assert_eq!(due(&[at(100)]), Duration::from_millis(50));
+        assert_eq!(due(&[at(76)]), Duration::from_millis(50));
+        assert_eq!(due(&[at(75)]), Duration::from_millis(100));
+        let low = DeliveryPlan { commit_interval: Duration::from_millis(5), ..delivery() };
+        assert_eq!(due_at(&low, [at(5)], now), at(5));
     }
 
     #[test]

@@ -107,6 +107,8 @@ pub struct DeliveryPlan {
     pub commit_interval: Duration,
     /// Also end a transaction when no record came for so long.
     pub idle: Option<Duration>,
+    /// After a commit the lane waits so long with its next transaction.
+    pub rest: Duration,
     pub max_records: u64,
     pub max_bytes: u64,
     /// A transaction that is not over by then is lost.
@@ -129,6 +131,7 @@ impl Plan {
                 exactly_once: true,
                 commit_interval: Duration::from_millis(100),
                 idle: None,
+                rest: Duration::ZERO,
                 max_records: 100_000,
                 max_bytes: 1 << 30,
                 transaction_timeout: Duration::from_secs(30),

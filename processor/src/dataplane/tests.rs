@@ -2,7 +2,9 @@
 //! against the invariants.
 
 mod fakes;
+mod turns;
 
+use super::plan::{DeliveryPlan, Plan};
 use super::worker::WorkerError;
 use fakes::{Event, World};
 use proptest::prelude::*;
@@ -536,8 +538,12 @@ proptest! {
 
     /// I1, I3, I4 after every act, and everything settled once at the end.
     #[test]
-    fn any_schedule_settles_every_record_once_in_order(acts in proptest::collection::vec(act(), 1..120)) {
-        let mut w = World::new(4, 40);
+    fn any_schedule_settles_every_record_once_in_order(
+        acts in proptest::collection::vec(act(), 1..120),
+        rest in prop_oneof![Just(0), Just(3), Just(70)],
+    ) {
+        let delivery = DeliveryPlan { rest: Duration::from_millis(rest), ..Plan::empty().delivery };
+        let mut w = World::paced(4, 40, delivery);
         for act in acts {
             match act {
                 Act::Step => { let _ = w.step(); }

@@ -7,7 +7,7 @@ use crate::dataplane::holds::Holds;
 use crate::dataplane::isolation::Refusal;
 use crate::dataplane::lanes::Lanes;
 use crate::dataplane::pace::BatchSize;
-use crate::dataplane::plan::{InputTopic, OutputTopic, Plan};
+use crate::dataplane::plan::{DeliveryPlan, InputTopic, OutputTopic, Plan};
 use crate::dataplane::ports::{Progress, Refused, Report, Sink, Source};
 use crate::dataplane::process::Interrupted;
 use crate::dataplane::wanted::Wanted;
@@ -82,6 +82,10 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(partitions: i32, records: i64) -> Self {
+        Self::paced(partitions, records, Plan::empty().delivery)
+    }
+
+    pub(super) fn paced(partitions: i32, records: i64, delivery: DeliveryPlan) -> Self {
         let cluster = Rc::new(RefCell::new(Cluster {
             now: Instant::now(),
             logs: (0..partitions).map(|p| (p, records)).collect(),
@@ -117,6 +121,7 @@ impl World {
         let plan = Arc::new(Plan {
             inputs: vec![InputTopic { name: TOPIC.into(), start: Start::Earliest, partitions, read: true }],
             allowances: vec![allowance],
+            delivery,
             ..Plan::empty()
         });
         let sinks = (0..LANES)
@@ -340,6 +345,11 @@ impl World {
 
     pub(super) fn committed(&self, partition: i32) -> Option<i64> {
         self.cluster.borrow().committed.get(&partition).copied()
+    }
+
+    /// When the worker looks again by itself.
+    pub(super) fn due_in(&self) -> Option<Duration> {
+        self.worker.lanes.due_in(self.cluster.borrow().now)
     }
 
     pub(super) fn lanes_in_use(&self) -> usize {
