@@ -129,7 +129,7 @@ fn in_turns(load: &Load, workload: &Workload, module: &Path, rounds: usize) -> R
 
 fn start(contender: Contender, workload: &Workload, module: &Path, place: Place<'_>) -> Result<Process> {
     match contender {
-        Contender::Raw { lanes } => raw::Settings { lanes, work: workload.work, commit_ms: 100 }.start(place),
+        Contender::Raw { lanes } => raw::Settings { lanes, work: workload.work, ..Default::default() }.start(place),
         Contender::Pelton { delivery } => {
             let settings = match workload.work {
                 Work::Identity => "{ copy: \"true\" }".to_owned(),

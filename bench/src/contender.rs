@@ -1,7 +1,7 @@
 //! Who is measured: Pelton with some configuration, or the bare loop, as a process with a group and topics of its own.
 
 use crate::measure::Process;
-use crate::raw;
+use crate::raw::{self, Codec};
 use anyhow::{Context, Result};
 use boundary_work::Work;
 use pelton_integration::process;
@@ -53,14 +53,14 @@ impl raw::Settings {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["raw-loop", bootstrap, input, output, group]);
         command.args(["--commit-ms", &self.commit_ms.to_string(), "--lanes", &self.lanes.to_string()]);
-        command.args(["--work", &self.work.to_string()]);
+        command.args(["--work", &self.work.to_string(), "--codec", self.codec.as_str()]);
         spawn(command, &format!("{home}/log"))
     }
 }
 
 impl Default for raw::Settings {
     fn default() -> Self {
-        raw::Settings { commit_ms: 100, lanes: 2, work: Work::Keep }
+        raw::Settings { commit_ms: 100, lanes: 2, work: Work::Keep, codec: Codec::None }
     }
 }
 

@@ -3,8 +3,10 @@
 //! machine moves the latter.
 
 mod boundary;
+mod cold;
 mod compare;
 mod contender;
+mod instructions;
 mod instruments;
 mod latency;
 mod measure;
@@ -13,6 +15,8 @@ mod parallel;
 mod raw;
 mod reload;
 mod scale;
+mod shapes;
+mod soak;
 mod stream;
 mod traces;
 
@@ -33,6 +37,8 @@ enum Bench {
     Raw(compare::Options),
     /// 500 transforms and 1,000 partitions in one process: start, memory, threads.
     Scale(scale::Options),
+    /// From exec to the first output, with compiled code in the cache.
+    Start(cold::Options),
     /// A transform that computes 200 us on each record of one partition: alone, and shared by instances.
     Parallel(parallel::Options),
     /// What a transform that times out on every record does to its neighbour's latency, before and after its breaker acts.
@@ -50,12 +56,23 @@ enum Bench {
     Latency(latency::Options),
     /// Swaps of a module under load: nothing lost, doubled or mixed; latency and memory before and after.
     Reload(reload::Options),
+    /// How the cost of a record grows with its size, from 10 B to 900 KB, against the bare loop.
+    Sizes(shapes::Options),
+    /// What compression costs, both ways, against the bare loop.
+    Compression(shapes::Options),
+    /// A long run at a steady rate: whether anything grows, and whether every record comes out once.
+    Soak(soak::Options),
     /// What counting and following records cost, by the calls that a worker makes for it. No Kafka.
     Instruments {
         /// CPU that a record costs in all, in microseconds: as `smoke` says.
         #[arg(long, default_value_t = 2.0)]
         record_us: f64,
     },
+    /// Instructions of the middle of the loop, counted by Valgrind, against the baseline. No Kafka.
+    Instructions(instructions::Options),
+    /// What Valgrind watches.
+    #[command(hide = true)]
+    HotPath { module: std::path::PathBuf },
     /// The bare loop itself; the benchmark starts it as a process of its own.
     #[command(hide = true)]
     RawLoop {
@@ -71,6 +88,7 @@ enum Bench {
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Bench::Raw(options) => compare::run(&options),
+        Bench::Start(options) => cold::run(&options),
         Bench::Scale(options) => scale::run(&options),
         Bench::Parallel(options) => parallel::run(&options),
         Bench::Neighbours { rounds, seconds } => {
@@ -81,7 +99,12 @@ fn main() -> ExitCode {
         }
         Bench::Boundary(options) => boundary::run(&options),
         Bench::Latency(options) => latency::run(&options),
+        Bench::Sizes(options) => shapes::run("sizes", &shapes::SIZES, &options),
+        Bench::Compression(options) => shapes::run("compression", &shapes::COMPRESSION, &options),
+        Bench::Soak(options) => soak::run(&options),
         Bench::Reload(options) => reload::run(&options),
+        Bench::Instructions(options) => instructions::run(&options),
+        Bench::HotPath { module } => instructions::hot_path(&module).map(|()| true),
         Bench::RawLoop { bootstrap, input, output, group, settings } => {
             raw::run(&bootstrap, &input, &output, &group, settings).map(|()| true)
         }

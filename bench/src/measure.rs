@@ -14,6 +14,8 @@ use std::process::Child;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const LIMIT: Duration = Duration::from_secs(300);
+/// Bytes of input that are made and written at a time.
+const PORTION: usize = 32 << 20;
 
 /// One run.
 #[derive(Clone, Copy, Debug)]
@@ -66,18 +68,27 @@ impl Load {
     /// `value` makes the value of each record; keys have 16 bytes. `expect` is what comes of it.
     pub(crate) fn new(
         bootstrap: &str,
+        size: (i32, usize),
+        value: impl FnMut(usize) -> Vec<u8>,
+        work: Work,
+    ) -> Result<Self> {
+        Self::compressed(bootstrap, size, value, (work, "none"))
+    }
+
+    /// The same with a codec.
+    pub(crate) fn compressed(
+        bootstrap: &str,
         (partitions, records): (i32, usize),
         mut value: impl FnMut(usize) -> Vec<u8>,
-        work: Work,
+        (work, codec): (Work, &str),
     ) -> Result<Self> {
         let input = format!("bench-{}.in", unique()?);
         kafka::create_topics(bootstrap, &[(&input, partitions)])?;
-        let writer = Writer::new(bootstrap, "none")?;
+        let writer = Writer::new(bootstrap, codec)?;
         let (mut written, mut expected, mut changed) = (0, Outputs::default(), Vec::new());
         while written < records {
-            let portion = (records - written).min(20_000);
-            let mut batch = Vec::with_capacity(portion);
-            for i in written..written + portion {
+            let (mut batch, mut bytes) = (Vec::new(), 0);
+            for i in (written..records).take(20_000) {
                 let (key, value) = (format!("{i:016}").into_bytes(), value(i));
                 changed.clear();
                 match work.apply(&value, &mut changed)? {
@@ -86,10 +97,14 @@ impl Load {
                     Verdict::Drop => {}
                 }
                 let partition = (i % partitions as usize) as i32;
+                bytes += value.len();
                 batch.push(Record { partition, key: Some(key), value: Some(value), ..Record::default() });
+                if bytes > PORTION {
+                    break;
+                }
             }
+            written += batch.len();
             writer.write(&input, &batch)?;
-            written += portion;
         }
         Ok(Load { bootstrap: bootstrap.to_owned(), input, partitions, records, expected })
     }

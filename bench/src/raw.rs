@@ -8,7 +8,7 @@
 
 use anyhow::{Result, bail};
 use boundary_work::{Verdict, Work};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use rdkafka_sys as sys;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::{null, null_mut};
@@ -66,11 +66,33 @@ pub(crate) struct Settings {
     /// What is done to each record.
     #[arg(long)]
     pub(crate) work: Work,
+    /// Of what it writes.
+    #[arg(long)]
+    pub(crate) codec: Codec,
+}
+
+/// How batches are compressed.
+#[derive(Clone, Copy, ValueEnum, Debug)]
+pub(crate) enum Codec {
+    None,
+    Lz4,
+    Zstd,
+}
+
+impl Codec {
+    /// Its name, to librdkafka as on our command line.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Codec::None => "none",
+            Codec::Lz4 => "lz4",
+            Codec::Zstd => "zstd",
+        }
+    }
 }
 
 /// Until SIGTERM.
 pub(crate) fn run(bootstrap: &str, input: &str, output: &str, group: &str, settings: Settings) -> Result<()> {
-    let Settings { commit_ms, lanes, work } = settings;
+    let Settings { commit_ms, lanes, work, codec } = settings;
     let commit = Duration::from_millis(commit_ms);
     unsafe {
         libc::signal(libc::SIGTERM, on_signal as *const () as usize);
@@ -97,7 +119,7 @@ pub(crate) fn run(bootstrap: &str, input: &str, output: &str, group: &str, setti
         this.consumer = create(sys::rd_kafka_type_t::RD_KAFKA_CONSUMER, conf)?;
         sys::rd_kafka_poll_set_consumer(this.consumer);
         for lane in 0..lanes {
-            let lane = Lane::new(bootstrap, output, &format!("{group}-{lane}"), linger, this.consumer)?;
+            let lane = Lane::new((bootstrap, output), &format!("{group}-{lane}"), (linger, codec), this.consumer)?;
             this.lanes.push(lane);
         }
         let topics = sys::rd_kafka_topic_partition_list_new(1);
@@ -111,10 +133,9 @@ pub(crate) fn run(bootstrap: &str, input: &str, output: &str, group: &str, setti
 
 impl Lane {
     unsafe fn new(
-        bootstrap: &str,
-        output: &str,
+        (bootstrap, output): (&str, &str),
         id: &str,
-        linger: &str,
+        (linger, codec): (&str, Codec),
         consumer: *mut sys::rd_kafka_t,
     ) -> Result<Self> {
         unsafe {
@@ -123,6 +144,7 @@ impl Lane {
                 ("transactional.id", id),
                 ("delivery.report.only.error", "true"),
                 ("linger.ms", linger),
+                ("compression.codec", codec.as_str()),
                 ("batch.size", "1000000"),
                 ("batch.num.messages", "10000"),
                 ("queue.buffering.max.messages", "2000000"),

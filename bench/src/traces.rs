@@ -1,10 +1,10 @@
-//! What following records costs: the very calls by which a worker does it (`Traces::batch`, `Passage`, `carried`), around headers
+//! What following records costs: the very calls by which a worker does it (`Traces::batch`, `Passage`, `carry`), around headers
 //! that are made anyway, against the same loop without any of it. CPU time of this thread, the least of many turns. Spans are
 //! queued and not pushed: that is another thread's.
 
 use crate::instruments::cpu;
 use anyhow::{Context, Result};
-use pelton::dataplane::onward::carried;
+use pelton::dataplane::onward::carry;
 use pelton::dataplane::plan::{InputTopic, OutputTopic, Plan};
 use pelton::dataplane::traced::{Passage, Traces};
 use pelton::telemetry::Variables;
@@ -92,7 +92,9 @@ fn turn<const HOOKS: bool>(plan: &Plan, batches: &[Batch], traces: Option<&Trace
             }
             let place = passage.and_then(|passage| passage.find(&message));
             let onward = passage.zip(place).map(|(passage, place)| passage.onward(place));
-            black_box(carried(onward.as_ref(), headers, |_| true));
+            let mut headers = headers;
+            carry(onward.as_ref(), &mut headers, |_| true);
+            black_box(headers);
             if let Some(passage) = passage {
                 let began = passage.begins(place);
                 passage.sent(place, 0, began);

@@ -1,7 +1,7 @@
 //! What the integration tests, the demo and the benchmarks stand on: a real broker ([`broker`]), topics, producers and
 //! read_committed readers ([`kafka`]), guests built from source ([`guest`]), the `pelton` process itself
-//! ([`process`]) and what it tells of itself ([`scrape`], [`collected`]); and the torture run ([`torture`]) on a cluster that may be hurt ([`cluster`]) behind a fault proxy
-//! ([`proxy`]). Everything waits on conditions with a deadline; nothing sleeps.
+//! ([`process`]) and what it tells of itself ([`scrape`], [`collected`]); the middle of its loop alone ([`rig`]); and the
+//! torture run ([`torture`]) on a cluster that may be hurt ([`cluster`]) behind a fault proxy ([`proxy`]). Everything waits on conditions with a deadline; nothing sleeps.
 
 pub mod broker;
 pub mod cluster;
@@ -11,6 +11,7 @@ pub mod hostile;
 pub mod kafka;
 pub mod process;
 pub mod proxy;
+pub mod rig;
 pub mod scrape;
 pub mod torture;
 

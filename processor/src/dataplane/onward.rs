@@ -22,54 +22,67 @@ pub struct Onward<'t> {
     pub state: Option<&'t [u8]>,
 }
 
-/// The headers of an output that is to carry on `onward`, if there is something to be carried on. `fits`: may the output be
-/// so large?
+/// Makes the headers of an output carry on `onward`, if there is something to be carried on. `fits`: may the output be so
+/// large?
 #[inline]
-pub fn carried<'h>(
+pub fn carry<'h>(
     onward: Option<&'h Onward<'_>>,
-    headers: Vec<Header<'h>>,
+    headers: &mut Vec<Header<'h>>,
     fits: impl FnOnce(&[Header<'_>]) -> bool,
-) -> Vec<Header<'h>> {
-    match onward {
-        None => headers,
-        Some(onward) => onward.carried(headers, fits),
+) {
+    if let Some(onward) = onward {
+        onward.carry(headers, fits);
     }
 }
 
 impl Onward<'_> {
-    fn carried<'h>(
-        &'h self,
-        mut headers: Vec<Header<'h>>,
-        fits: impl FnOnce(&[Header<'_>]) -> bool,
-    ) -> Vec<Header<'h>> {
+    fn carry<'h>(&'h self, headers: &mut Vec<Header<'h>>, fits: impl FnOnce(&[Header<'_>]) -> bool) {
         let ours = self.ours.as_ref().map(<[u8; LENGTH]>::as_slice);
-        let place = headers.iter().rposition(|header| header.key == TRACEPARENT);
-        match (place, ours, self.given) {
-            // The usual case: as long as it was.
-            (Some(place), Some(ours), Some(given))
-                if headers[place].value == Some(given) && ours.len() <= given.len() =>
-            {
-                headers[place].value = Some(ours);
-                headers
-            }
-            (Some(place), Some(ours), Some(given)) if headers[place].value == Some(given) => {
-                let mut longer = headers.clone();
-                longer[place].value = Some(ours);
-                if fits(&longer) { longer } else { headers }
-            }
-            // The guest's own, which goes on with another trace, or the input's, which is not followed.
-            (Some(_), _, _) => headers,
-            (None, ours, given) => {
-                let Some(next) = ours.or(given) else { return headers };
-                let mut longer = headers.clone();
-                longer.push(Header { key: TRACEPARENT, value: Some(next) });
-                if let Some(state) = self.state
-                    && !headers.iter().any(|header| header.key == TRACESTATE)
+        match headers.iter().rposition(|header| header.key == TRACEPARENT) {
+            Some(place) => {
+                // Else it is the guest's own, which goes on with another trace, or the input's, which is not followed.
+                if let (Some(ours), Some(given)) = (ours, self.given)
+                    && headers[place].value == Some(given)
                 {
-                    longer.push(Header { key: TRACESTATE, value: Some(state) });
+                    headers[place].value = Some(ours);
+                    // The usual case: as long as it was.
+                    if ours.len() > given.len() && !fits(headers) {
+                        headers[place].value = Some(given);
+                    }
                 }
-                if fits(&longer) { longer } else { headers }
             }
+            None => {
+                let Some(next) = ours.or(self.given) else { return };
+                let (before, has_state) = (headers.len(), headers.iter().any(|header| header.key == TRACESTATE));
+                headers.push(Header { key: TRACEPARENT, value: Some(next) });
+                if let Some(state) = self.state.filter(|_| !has_state) {
+                    headers.push(Header { key: TRACESTATE, value: Some(state) });
+                }
+                if !fits(headers) {
+                    headers.truncate(before);
+                }
+            }
+        }
+    }
+}
+
+/// Room for the headers of one record after the other; its memory is used again.
+#[derive(Debug, Default)]
+pub struct Room(Vec<Header<'static>>);
+
+impl Room {
+    /// Lends it, empty.
+    pub fn lend<'h>(&mut self) -> Vec<Header<'h>> {
+        std::mem::take(&mut self.0)
+    }
+
+    /// Takes it back: the memory, not the headers.
+    #[inline]
+    pub fn take_back(&mut self, mut headers: Vec<Header<'_>>) {
+        if headers.capacity() > 0 {
+            headers.clear();
+            // Of nothing, into the same memory: what was borrowed is not borrowed any more.
+            self.0 = headers.into_iter().map_while(|_| None).collect();
         }
     }
 }
@@ -84,8 +97,9 @@ mod tests {
     const OTHER: &[u8] = b"00-11111111111111111111111111111111-b7ad6b7169203331-01";
 
     fn written(onward: Option<Onward<'_>>, headers: &[(&str, &[u8])]) -> Vec<(String, Vec<u8>)> {
-        let headers = headers.iter().map(|(key, value)| Header { key: key.as_bytes(), value: Some(value) }).collect();
-        let carried = carried(onward.as_ref(), headers, |_| true);
+        let mut carried: Vec<Header<'_>> =
+            headers.iter().map(|(key, value)| Header { key: key.as_bytes(), value: Some(value) }).collect();
+        carry(onward.as_ref(), &mut carried, |_| true);
         let text = |key: &[u8]| String::from_utf8(key.to_vec()).unwrap();
         carried.iter().map(|h| (text(h.key), h.value.unwrap().to_vec())).collect()
     }
@@ -138,10 +152,29 @@ mod tests {
     fn an_output_that_would_be_too_large_goes_without() {
         let followed = Onward { ours: Some(OURS), given: Some(GIVEN), state: None };
         let plain = vec![Header { key: b"x", value: None }];
-        assert_eq!(carried(Some(&followed), plain.clone(), |more| more.len() < 2), plain);
-        let copied = vec![Header { key: TRACEPARENT, value: Some(GIVEN) }];
-        let carried = carried(Some(&followed), copied, |_| panic!("it is not larger"));
-        assert_eq!(carried[0].value, Some(OURS.as_slice()));
+        let mut headers = plain.clone();
+        carry(Some(&followed), &mut headers, |more| more.len() < 2);
+        assert_eq!(headers, plain);
+        let mut copied = vec![Header { key: TRACEPARENT, value: Some(GIVEN) }];
+        carry(Some(&followed), &mut copied, |_| panic!("it is not larger"));
+        assert_eq!(copied[0].value, Some(OURS.as_slice()));
+        let short = Onward { given: Some(b"short"), ..followed };
+        let mut longer = vec![Header { key: TRACEPARENT, value: Some(b"short") }];
+        carry(Some(&short), &mut longer, |_| false);
+        assert_eq!(longer[0].value, Some(b"short".as_slice()));
+    }
+
+    #[test]
+    fn room_that_was_lent_comes_back_with_its_memory() {
+        let mut room = Room::default();
+        let name = b"name".to_vec();
+        let mut headers = room.lend();
+        headers.extend((0..9).map(|_| Header { key: &name, value: None }));
+        let (memory, capacity) = (headers.as_ptr().addr(), headers.capacity());
+        room.take_back(headers);
+        drop(name);
+        let again: Vec<Header<'_>> = room.lend();
+        assert_eq!((again.as_ptr().addr(), again.capacity(), again.len()), (memory, capacity, 0));
     }
 
     proptest! {
@@ -157,7 +190,8 @@ mod tests {
             let before: Vec<Header<'_>> =
                 keys.iter().map(|key| Header { key: key.as_bytes(), value: Some(value) }).collect();
             let onward = Onward { ours: Some(OURS), given: given.as_deref(), state: None };
-            let after = carried(Some(&onward), before.clone(), |_| true);
+            let mut after = before.clone();
+            carry(Some(&onward), &mut after, |_| true);
             let others = |headers: &[Header<'_>]| -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
                 let others = headers.iter().filter(|header| header.key != TRACEPARENT);
                 others.map(|header| (header.key.to_vec(), header.value.map(<[u8]>::to_vec))).collect()

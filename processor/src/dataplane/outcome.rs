@@ -5,7 +5,7 @@ use super::breaker::{Then, Verdict};
 use super::counters::{Counters, REJECTED, TransformCounters};
 use super::dead_letter;
 use super::isolation::Refusal;
-use super::onward::{Onward, carried};
+use super::onward::{Onward, Room, carry};
 use super::plan::{OnError, Plan, TransformPlan};
 use super::ports::{Refused, Sink};
 use super::process::{Interrupted, coordinates};
@@ -32,6 +32,7 @@ pub struct Delivery<'a, K> {
     /// This transform's own.
     pub counts: &'a TransformCounters,
     pub throttle: &'a mut Throttle,
+    pub room: &'a mut Room,
     /// The transform's index in the plan.
     pub index: usize,
     /// Set where the outcomes are those of a canary.
@@ -94,20 +95,22 @@ impl<'a, K: Sink> Delivery<'a, K> {
 
     /// The input as it is, to the default output.
     fn keep(&mut self, message: &Message<'_>) -> Result<(), Interrupted> {
-        let mut headers = Vec::new();
-        message.headers(&mut headers);
         let topic = self.transform.outputs[0];
         let onward = self.onward();
-        let headers = carried(onward.as_ref(), headers, |headers| self.fits(&kept(message, topic, headers)));
+        let mut headers = self.room.lend();
+        message.headers(&mut headers);
+        carry(onward.as_ref(), &mut headers, |headers| self.fits(&kept(message, topic, headers)));
         let output = kept(message, topic, &headers);
         if let Err(refused) = self.sink.check(&output) {
             return self.refuse(message, refused);
         }
         self.produce(&output)?;
+        let size = bytes(&output);
+        self.room.take_back(headers);
         self.counts.kept.add(1);
         self.told("kept", None);
         self.counters.records_out.add(1);
-        self.counters.bytes_out.add(bytes(&output));
+        self.counters.bytes_out.add(size);
         Ok(())
     }
 
@@ -118,6 +121,7 @@ impl<'a, K: Sink> Delivery<'a, K> {
             if let Err(refused) = self.sink.check(&self.output(message, &output, &headers)) {
                 return self.refuse(message, refused);
             }
+            self.room.take_back(headers);
         }
         let (mut count, mut size) = (0, 0);
         for output in outputs.iter() {
@@ -126,6 +130,7 @@ impl<'a, K: Sink> Delivery<'a, K> {
             self.produce(&output)?;
             count += 1;
             size += bytes(&output);
+            self.room.take_back(headers);
         }
         // A guest that emits nothing drops the record.
         if count == 0 {
@@ -140,15 +145,17 @@ impl<'a, K: Sink> Delivery<'a, K> {
         Ok(())
     }
 
-    /// The guest's, and what they carry on of the input's trace.
+    /// The guest's, and what they carry on of the input's trace; in the room, which is to be given back.
     fn headers<'o>(
-        &self,
+        &mut self,
         message: &Message<'_>,
         output: &OutputRecord<'o>,
         onward: Option<&'o Onward<'_>>,
     ) -> Vec<Header<'o>> {
-        let headers = output.headers().map(|h| Header { key: h.key, value: h.value }).collect();
-        carried(onward, headers, |headers| self.fits(&self.output(message, output, headers)))
+        let mut headers = self.room.lend();
+        headers.extend(output.headers().map(|h| Header { key: h.key, value: h.value }));
+        carry(onward, &mut headers, |headers| self.fits(&self.output(message, output, headers)));
+        headers
     }
 
     fn fits(&self, output: &Output<'_>) -> bool {

@@ -137,6 +137,10 @@ fn headers(batch: &Batch) -> (Vec<Header<'_>>, Vec<Range<usize>>) {
             let start = all.len();
             one.clear();
             message.headers(&mut one);
+            if all.capacity() == 0 {
+                // Records of a batch are much alike.
+                all.reserve(one.len() * batch.len());
+            }
             all.extend(one.iter().map(|h| Header { key: h.key, value: h.value }));
             start..all.len()
         })

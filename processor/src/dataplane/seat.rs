@@ -5,6 +5,7 @@
 use super::counters::{Counters, TransformCounters};
 use super::crew::{Crew, Helpers};
 use super::isolation::Refusal;
+use super::onward::Room;
 use super::outcome::{Delivery, Throttle, given_up};
 use super::plan::{Plan, TransformPlan};
 use super::ports::Sink;
@@ -27,6 +28,8 @@ pub(super) struct Seat {
     candidate: Crew,
     /// For the log lines of rejected records.
     throttle: Throttle,
+    /// For the headers of outputs.
+    room: Room,
     sampling: Pace,
     /// Of its name, whatever the generation.
     counts: Arc<TransformCounters>,
@@ -64,7 +67,8 @@ pub(super) struct Work<'a> {
 impl Seat {
     pub fn new(counts: Arc<TransformCounters>) -> Self {
         let (running, candidate) = Default::default();
-        Seat { running, candidate, throttle: Throttle::default(), sampling: Pace::default(), counts }
+        let (throttle, room, sampling) = Default::default();
+        Seat { running, candidate, throttle, room, sampling, counts }
     }
 
     /// Gives each record its outcome, in order within a partition. With a refusal, records whose outputs the brokers refuse
@@ -77,7 +81,7 @@ impl Seat {
     ) -> Result<(), Interrupted> {
         let Work { plan, transform, index, trial, counters, helpers, passage, portion, canary } = work;
         let hands = (transform.parallelism, *helpers);
-        let Seat { running, candidate, throttle, sampling, counts } = self;
+        let Seat { running, candidate, throttle, room, sampling, counts } = self;
         let (index, passage) = (*index, *passage);
         let mut delivery = Delivery {
             plan,
@@ -86,6 +90,7 @@ impl Seat {
             counters,
             counts,
             throttle,
+            room,
             index,
             trial: None,
             passage,

@@ -1,7 +1,7 @@
 //! What is told of a batch, its transaction and its outputs; what is not; and that the spans hold together.
 
 use super::*;
-use crate::dataplane::onward::carried;
+use crate::dataplane::onward::carry;
 use crate::dataplane::plan::{InputTopic, OutputTopic};
 use crate::telemetry::Variables;
 use crate::telemetry::export::{Limits, Queue};
@@ -74,10 +74,10 @@ fn keep(traces: &Traces, plan: &Plan, batch: &Batch) -> Vec<Option<String>> {
         let place = passage.find(&message);
         let onward = place.map(|place| passage.onward(place));
         let began = passage.begins(place);
-        let carried = carried(onward.as_ref(), headers, |_| true);
+        carry(onward.as_ref(), &mut headers, |_| true);
         passage.sent(place, 0, began);
         place.into_iter().for_each(|place| passage.settled(place, KEPT, None));
-        let parent = carried.iter().find(|header| header.key == TRACEPARENT);
+        let parent = headers.iter().find(|header| header.key == TRACEPARENT);
         outputs.push(parent.map(|header| String::from_utf8(header.value.unwrap().to_vec()).unwrap()));
     }
     passage.end();
