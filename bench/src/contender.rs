@@ -9,6 +9,10 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+/// The section `delivery`: one worker's throughput with transactions of 100 ms.
+pub(crate) const EXACTLY_ONCE: &str = "{ commit_interval: 100ms, latency: throughput }";
+pub(crate) const AT_LEAST_ONCE: &str = "{ commit_interval: 100ms, latency: throughput, guarantee: at_least_once }";
+
 /// Pelton, one worker where nothing else is said.
 #[derive(Clone, Debug)]
 pub(crate) struct Pelton<'a> {
@@ -32,7 +36,17 @@ pub(crate) struct Place<'a> {
     pub(crate) home: &'a str,
 }
 
-impl Pelton<'_> {
+impl<'a> Pelton<'a> {
+    /// This work, done by this module.
+    pub(crate) fn of(work: Work, module: &'a Path, delivery: &'a str) -> Self {
+        let settings = match work {
+            Work::Identity => "{ copy: \"true\" }".to_owned(),
+            work => format!("{{ work: {work} }}"),
+        };
+        let transform = format!("    settings: {settings}\n    on_error: {{ then: stop }}\n");
+        Pelton { delivery, module, transform, also: Vec::new() }
+    }
+
     pub(crate) fn start(&self, place: Place<'_>) -> Result<Process> {
         let Place { bootstrap, group, input, output, home } = place;
         let Pelton { delivery, module, transform, also } = self;
@@ -75,5 +89,5 @@ pub(crate) fn run(config: &str, home: &str) -> Result<Process> {
 pub(crate) fn spawn(mut command: Command, log: &str) -> Result<Process> {
     let log = fs::File::create(log)?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    Ok(Process(command.spawn().context("cannot start it")?))
+    Ok(Process(command.spawn().context("cannot start it")?, 0))
 }

@@ -1,5 +1,5 @@
-//! Paired measurements on one machine in one run: the processor against a bare librdkafka loop ([`raw`]), and the sandbox
-//! against the same code without one ([`boundary`]). What is compared is CPU per record, not time: other work on the
+//! Paired measurements on one machine in one run: the processor against a bare librdkafka loop ([`raw`]) and against
+//! other processors ([`peers`]), and the sandbox against the same code without one ([`boundary`]). What is compared is CPU per record, not time: other work on the
 //! machine moves the latter.
 
 mod boundary;
@@ -12,6 +12,7 @@ mod latency;
 mod measure;
 mod neighbours;
 mod parallel;
+mod peers;
 mod raw;
 mod reload;
 mod scale;
@@ -19,6 +20,7 @@ mod shapes;
 mod soak;
 mod stream;
 mod traces;
+mod turns;
 
 use clap::{Parser, Subcommand};
 use pelton_integration::broker;
@@ -35,6 +37,8 @@ struct Args {
 enum Bench {
     /// Throughput and CPU, exactly-once: Pelton with every guard on against the bare loop with the same work, in turns.
     Raw(compare::Options),
+    /// Pelton beside Kafka Streams, Flink and Benthos, on the same broker with the same input, outputs verified, in turns.
+    Peers(peers::Options),
     /// 500 transforms and 1,000 partitions in one process: start, memory, threads.
     Scale(scale::Options),
     /// From exec to the first output, with compiled code in the cache.
@@ -89,6 +93,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Bench::Raw(options) => compare::run(&options),
         Bench::Start(options) => cold::run(&options),
+        Bench::Peers(options) => peers::run(&options),
         Bench::Scale(options) => scale::run(&options),
         Bench::Parallel(options) => parallel::run(&options),
         Bench::Neighbours { rounds, seconds } => {

@@ -1,5 +1,5 @@
 //! One contender over one topic: started as a process, watched through the group's committed positions, its CPU read from
-//! /proc between 10 % and 90 % of progress, its output compared with what the work makes of the input.
+//! /proc between two marks of progress, its output compared with what the work makes of the input.
 
 use crate::contender::Place;
 use anyhow::{Context, Result, bail};
@@ -13,17 +13,32 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const LIMIT: Duration = Duration::from_secs(300);
 /// Bytes of input that are made and written at a time.
 const PORTION: usize = 32 << 20;
+
+/// What part of a run is measured, and how long it may take in all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watch {
+    /// Parts of the input.
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+    pub(crate) limit: Duration,
+}
+
+/// Of native code.
+const WATCH: Watch = Watch { from: 0.1, to: 0.9, limit: Duration::from_secs(300) };
 
 /// One run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
-    /// User and system time of the process per input record, in the middle 80 % of its work.
+    /// User and system time of the process per input record, in the part that is measured.
     pub(crate) cpu_us: f64,
     pub(crate) per_second: f64,
     pub(crate) rss_mib: f64,
+    /// The same time from the start of the process to the end of that part.
+    pub(crate) whole_us: f64,
+    /// The machine's, of the last minute of that part: its own, the broker's and that of whatever else ran.
+    pub(crate) load: f64,
 }
 
 impl fmt::Display for Sample {
@@ -32,10 +47,11 @@ impl fmt::Display for Sample {
     }
 }
 
-/// What was seen of one run: progress, CPU so far and when, at steps between 10 % and 90 %.
+/// What was seen of one run: progress, CPU so far and when, at each step of the part that is measured.
 pub(crate) struct Run {
     marks: Vec<(f64, Duration, Instant)>,
     rss_mib: f64,
+    load: f64,
 }
 
 /// Outputs, in whatever order: how many, and the sum of their hashes.
@@ -46,12 +62,30 @@ struct Outputs {
 }
 
 impl Outputs {
-    fn add(&mut self, key: &[u8], value: &[u8]) {
+    fn add(&mut self, key: &[u8], value: &[u8], form: Form) {
         let mut hasher = DefaultHasher::new();
-        (key, value).hash(&mut hasher);
+        key.hash(&mut hasher);
+        match form {
+            Form::Bytes => value.hash(&mut hasher),
+            // What is no JSON equals no output that is expected.
+            Form::Json => canonical(value).unwrap_or_default().hash(&mut hasher),
+        }
         self.count += 1;
         self.sum = self.sum.wrapping_add(hasher.finish());
     }
+}
+
+/// How values are compared: as they are, or as JSON whatever the order of its fields and the space between them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Form {
+    Bytes,
+    Json,
+}
+
+fn canonical(value: &[u8]) -> Option<String> {
+    let mut value: Value = serde_json::from_slice(value).ok()?;
+    value.sort_all_objects();
+    Some(value.to_string())
 }
 
 /// The input of all runs, and what must come of it.
@@ -62,6 +96,8 @@ pub(crate) struct Load {
     partitions: i32,
     records: usize,
     expected: Outputs,
+    form: Form,
+    watch: Watch,
 }
 
 impl Load {
@@ -70,9 +106,9 @@ impl Load {
         bootstrap: &str,
         size: (i32, usize),
         value: impl FnMut(usize) -> Vec<u8>,
-        work: Work,
+        (work, form): (Work, Form),
     ) -> Result<Self> {
-        Self::compressed(bootstrap, size, value, (work, "none"))
+        Self::compressed(bootstrap, size, value, (work, form, "none"))
     }
 
     /// The same with a codec.
@@ -80,7 +116,7 @@ impl Load {
         bootstrap: &str,
         (partitions, records): (i32, usize),
         mut value: impl FnMut(usize) -> Vec<u8>,
-        (work, codec): (Work, &str),
+        (work, form, codec): (Work, Form, &str),
     ) -> Result<Self> {
         let input = format!("bench-{}.in", unique()?);
         kafka::create_topics(bootstrap, &[(&input, partitions)])?;
@@ -92,8 +128,8 @@ impl Load {
                 let (key, value) = (format!("{i:016}").into_bytes(), value(i));
                 changed.clear();
                 match work.apply(&value, &mut changed)? {
-                    Verdict::Keep | Verdict::Copy => expected.add(&key, &value),
-                    Verdict::Changed => expected.add(&key, &changed),
+                    Verdict::Keep | Verdict::Copy => expected.add(&key, &value, form),
+                    Verdict::Changed => expected.add(&key, &changed, form),
                     Verdict::Drop => {}
                 }
                 let partition = (i % partitions as usize) as i32;
@@ -106,7 +142,16 @@ impl Load {
             written += batch.len();
             writer.write(&input, &batch)?;
         }
-        Ok(Load { bootstrap: bootstrap.to_owned(), input, partitions, records, expected })
+        Ok(Load { bootstrap: bootstrap.to_owned(), input, partitions, records, expected, form, watch: WATCH })
+    }
+
+    /// With another part measured.
+    pub(crate) fn watched(self, watch: Watch) -> Self {
+        Load { watch, ..self }
+    }
+
+    pub(crate) fn records(&self) -> usize {
+        self.records
     }
 
     /// Runs one contender over everything and measures it.
@@ -115,8 +160,12 @@ impl Load {
         names: (&str, &[&str]),
         start: impl FnOnce(Place<'_>) -> Result<Process>,
     ) -> Result<Sample> {
-        let Run { marks, rss_mib } = self.run(names, start)?;
-        let (Some(first), Some(last)) = (marks.first(), marks.last()) else { bail!("nothing was measured") };
+        let Run { marks, rss_mib, load } = self.run(names, start)?;
+        // Who has read everything commits when it likes: Flink's source up to ten seconds later.
+        let last = marks.iter().rfind(|mark| mark.0 < 1.0);
+        let (Some(first), Some(last)) = (marks.first(), last) else {
+            bail!("nothing was measured: use more records");
+        };
         let records = (last.0 - first.0) * self.records as f64;
         if records < self.records as f64 * 0.2 {
             bail!("progress came in too few steps to be measured: use more records");
@@ -125,6 +174,8 @@ impl Load {
             cpu_us: (last.1 - first.1).as_secs_f64() * 1e6 / records,
             per_second: records / (last.2 - first.2).as_secs_f64(),
             rss_mib,
+            whole_us: last.1.as_secs_f64() * 1e6 / (last.0 * self.records as f64),
+            load,
         })
     }
 
@@ -139,35 +190,38 @@ impl Load {
         let topics: Vec<String> = outputs.iter().map(|output| format!("{group}.{output}")).collect();
         let all: Vec<(&str, i32)> = topics.iter().map(|topic| (topic.as_str(), self.partitions)).collect();
         kafka::create_topics(&self.bootstrap, &all)?;
-        let home = tempfile_dir()?;
+        let home = format!("{}/{group}", tempfile_dir()?);
+        fs::create_dir_all(&home)?;
         let (bootstrap, output) = (self.bootstrap.as_str(), topics[0].as_str());
         let mut process = start(Place { bootstrap, group: &group, input: &self.input, output, home: &home })?;
         let mut marks: Vec<(f64, Duration, Instant)> = Vec::new();
-        let deadline = Instant::now() + LIMIT;
+        let Watch { from, to, limit } = self.watch;
+        let deadline = Instant::now() + limit;
         loop {
             let committed = kafka::committed(bootstrap, &group, &self.input, self.partitions)?;
             let progress = committed.iter().map(|p| (*p).max(0)).sum::<i64>() as f64 / self.records as f64;
-            if progress >= 0.1 {
+            if progress >= from && marks.last().is_none_or(|mark| mark.0 < progress) {
                 marks.push((progress, cpu(process.0.id())?, Instant::now()));
             }
-            if progress >= 0.9 {
+            if progress >= to {
                 break;
             }
             if let Some(status) = process.0.try_wait()? {
                 bail!("it ended with {status} at {:.0} %; see {home}", progress * 100.0);
             }
             if Instant::now() > deadline {
-                bail!("only {:.0} % within {LIMIT:?}; see {home}", progress * 100.0);
+                bail!("only {:.0} % within {limit:?}; see {home}", progress * 100.0);
             }
             std::thread::park_timeout(Duration::from_millis(25));
         }
-        let rss_mib = peak_rss_mib(process.0.id())?;
+        let (rss_mib, load) = (peak_rss_mib(process.0.id())?, load_average().parse().unwrap_or(f64::NAN));
         let mut reader = Reader::new(bootstrap, output)?;
         let mut seen = Outputs::default();
         let mut take = |reader: &mut Reader, wait| -> Result<usize> {
             reader.poll(wait)?;
             for record in reader.records.drain(..) {
-                seen.add(record.key.as_deref().unwrap_or_default(), record.value.as_deref().unwrap_or_default());
+                let (key, value) = (record.key.unwrap_or_default(), record.value.unwrap_or_default());
+                seen.add(&key, &value, self.form);
             }
             Ok(seen.count)
         };
@@ -181,8 +235,9 @@ impl Load {
         if seen != self.expected {
             bail!("{} outputs of {} expected, or others than these", seen.count, self.expected.count);
         }
+        topics.iter().try_for_each(|topic| kafka::delete_topic(bootstrap, topic))?;
         let _ = fs::remove_dir_all(&home);
-        Ok(Run { marks, rss_mib })
+        Ok(Run { marks, rss_mib, load })
     }
 }
 
@@ -192,8 +247,8 @@ pub(crate) fn noisy(bytes: usize) -> impl FnMut(usize) -> Vec<u8> {
     move |_| value(bytes, &mut noise)
 }
 
-/// Killed when dropped.
-pub(crate) struct Process(pub(crate) Child);
+/// Killed when dropped. With the exit code that it has after SIGTERM.
+pub(crate) struct Process(pub(crate) Child, pub(crate) i32);
 
 impl Process {
     pub(crate) fn end(&mut self) -> Result<()> {
@@ -203,7 +258,7 @@ impl Process {
             libc::kill(self.0.id() as i32, libc::SIGTERM);
         }
         let status = self.0.wait()?;
-        if status.success() { Ok(()) } else { bail!("it ended with {status}") }
+        if status.code() == Some(self.1) { Ok(()) } else { bail!("it ended with {status}") }
     }
 }
 
@@ -292,4 +347,26 @@ pub(crate) fn spread(values: impl Iterator<Item = f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
     let at = |i: usize| values.get(i).copied().unwrap_or(f64::NAN);
     [at(0), at(values.len() / 2), at(values.len().saturating_sub(1))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outputs(value: &str, form: Form) -> Outputs {
+        let mut outputs = Outputs::default();
+        outputs.add(b"key", value.as_bytes(), form);
+        outputs
+    }
+
+    #[test]
+    fn as_json_only_the_order_of_fields_and_space_may_differ() {
+        let one = r#"{"id":7,"inner":{"a":"x","b":[1,2]}}"#;
+        let other = r#"{ "inner": {"b":[1, 2], "a":"x"}, "id":7 }"#;
+        assert_eq!(outputs(one, Form::Json), outputs(other, Form::Json));
+        assert_ne!(outputs(one, Form::Bytes), outputs(other, Form::Bytes));
+        for wrong in [one.replace('7', "8"), one.replace("[1,2]", "[2,1]"), one.replace("\"a\"", "\"c\""), "{".into()] {
+            assert_ne!(outputs(one, Form::Json), outputs(&wrong, Form::Json), "{wrong}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! shared, in turns. The broker needs a CPU too: on a machine with two, what is left of the second one bounds the gain.
 
 use crate::contender::{Pelton, Place};
-use crate::measure::{self, Load, Sample, spread};
+use crate::measure::{self, Form, Load, Sample, spread};
 use anyhow::{Context, Result, bail};
 use boundary_work::Work;
 use clap::Args;
@@ -35,7 +35,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     let broker = broker::start()?;
     let value = |i| format!("left {i} {}", "x".repeat(80)).into_bytes();
-    let load = Load::new(&broker.bootstrap, (1, records), value, Work::Keep)?;
+    let load = Load::new(&broker.bootstrap, (1, records), value, (Work::Keep, Form::Bytes))?;
     let module = guest::test_module("tester");
     let (mut alone, mut shared): (Vec<Sample>, Vec<Sample>) = (Vec::new(), Vec::new());
     for round in 0..rounds {

@@ -2,7 +2,7 @@
 //! each record copied by the guest, input and output compressed alike.
 
 use crate::contender::{self, Place};
-use crate::measure::{Load, Process, Sample, load_average, noisy, spread, write_json};
+use crate::measure::{Form, Load, Process, Sample, load_average, noisy, spread, write_json};
 use crate::raw::{self, Codec};
 use anyhow::{Context, Result, bail};
 use boundary_work::Work;
@@ -67,7 +67,7 @@ pub(crate) fn run(name: &str, shapes: &[Shape], options: &Options) -> Result<boo
             &broker.bootstrap,
             (PARTITIONS, shape.records),
             noisy(shape.bytes),
-            (Work::Identity, shape.codec.as_str()),
+            (Work::Identity, Form::Bytes, shape.codec.as_str()),
         )?;
         let (mut bare, mut pelton) = (Vec::new(), Vec::new());
         for round in 0..options.rounds {
