@@ -46,6 +46,13 @@ fn windows_that_are_refused_at_load() {
     }
 }
 
+#[test]
+fn a_window_that_touches_its_cell_and_is_as_small_as_may_be_is_taken() {
+    for place in ["cell before", "cell behind"] {
+        prepare("hostile", setting("lie", place)).unwrap();
+    }
+}
+
 fn abi(value: &str) -> Spec {
     let mut spec = setting("lie", "no window");
     spec.grants.environment.push(("ABI".into(), value.into()));

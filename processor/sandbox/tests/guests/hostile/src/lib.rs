@@ -64,6 +64,13 @@ impl Guest for Hostile {
                     let nonce = host::window(&buffer[at..at + 8], buffer);
                     buffer[at..at + 8].copy_from_slice(&nonce.to_le_bytes());
                 }
+                // no lie: they touch, and share nothing
+                "cell before" | "cell behind" => {
+                    let at = buffer.as_ptr().align_offset(8);
+                    let (cell, rest) = if lie == "cell before" { (at, at + 8) } else { (at + 4096, at) };
+                    let nonce = host::window(&buffer[cell..cell + 8], &buffer[rest..rest + 4096]);
+                    buffer[cell..cell + 8].copy_from_slice(&nonce.to_le_bytes());
+                }
                 "tiny" => window(0, 8, &buffer[..100]),
                 // as when a component in between had copied the lists
                 "copy" => {
