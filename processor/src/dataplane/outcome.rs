@@ -116,17 +116,24 @@ impl<'a, K: Sink> Delivery<'a, K> {
 
     fn emit(&mut self, message: &Message<'_>, outputs: &Outputs<'_>) -> Result<(), Interrupted> {
         let onward = self.onward();
-        for output in outputs.iter() {
-            let headers = self.headers(message, &output, onward.as_ref());
-            if let Err(refused) = self.sink.check(&self.output(message, &output, &headers)) {
-                return self.refuse(message, refused);
+        // One that is alone is checked right before it is produced.
+        let alone = outputs.len() == 1;
+        if !alone {
+            for output in outputs.iter() {
+                let headers = self.headers(message, &output, onward.as_ref());
+                if let Err(refused) = self.sink.check(&self.output(message, &output, &headers)) {
+                    return self.refuse(message, refused);
+                }
+                self.room.take_back(headers);
             }
-            self.room.take_back(headers);
         }
         let (mut count, mut size) = (0, 0);
         for output in outputs.iter() {
             let headers = self.headers(message, &output, onward.as_ref());
             let output = self.output(message, &output, &headers);
+            if alone && let Err(refused) = self.sink.check(&output) {
+                return self.refuse(message, refused);
+            }
             self.produce(&output)?;
             count += 1;
             size += bytes(&output);
