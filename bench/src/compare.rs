@@ -70,8 +70,10 @@ fn contenders<'a>(workload: &Workload, modules: &'a Modules) -> Vec<Contender<'a
     let module = modules.of(work);
     let raw = |lanes| move |place: Place<'_>| raw::Settings { lanes, work, ..Default::default() }.start(place);
     let pelton = |delivery: &'static str| move |place: Place<'_>| Pelton::of(work, module, delivery).start(place);
+    let loose = move |place: Place<'_>| raw::Settings { work, loose: true, ..Default::default() }.start(place);
     vec![
         Contender { name: BASE.name.into(), start: Ok(Box::new(raw(2))) },
+        Contender { name: "bare loop, 2 lanes, at-least-once".into(), start: Ok(Box::new(loose)) },
         Contender { name: "bare loop, 1 lane".into(), start: Ok(Box::new(raw(1))) },
         Contender { name: PELTON.into(), start: Ok(Box::new(pelton(EXACTLY_ONCE))) },
         Contender { name: LOOSE.into(), start: Ok(Box::new(pelton(AT_LEAST_ONCE))) },

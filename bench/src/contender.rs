@@ -68,13 +68,16 @@ impl raw::Settings {
         command.args(["raw-loop", bootstrap, input, output, group]);
         command.args(["--commit-ms", &self.commit_ms.to_string(), "--lanes", &self.lanes.to_string()]);
         command.args(["--work", &self.work.to_string(), "--codec", self.codec.as_str()]);
+        if self.loose {
+            command.arg("--loose");
+        }
         spawn(command, &format!("{home}/log"))
     }
 }
 
 impl Default for raw::Settings {
     fn default() -> Self {
-        raw::Settings { commit_ms: 100, lanes: 2, work: Work::Keep, codec: Codec::None }
+        raw::Settings { commit_ms: 100, lanes: 2, work: Work::Keep, codec: Codec::None, loose: false }
     }
 }
 

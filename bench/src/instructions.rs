@@ -18,6 +18,8 @@ const TOLERANCE: f64 = 0.03;
 const BATCH: usize = 128;
 const WARM: usize = 20;
 const BATCHES: usize = 40;
+/// Functions of `--functions`.
+const SHOWN: usize = 25;
 
 /// `instructions`.
 #[derive(Args, Debug)]
@@ -25,6 +27,9 @@ pub(crate) struct Options {
     /// Writes the baseline anew.
     #[arg(long)]
     update: bool,
+    /// Also prints the functions that take most of them in the case whose name contains this, say "emitted, 100 B".
+    #[arg(long)]
+    functions: Option<String>,
 }
 
 /// What is done to which records.
@@ -64,6 +69,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         println!("| {name} | {before:.0} | {now:.0} | {:+.1} % |", more * 100.0);
     }
     println!();
+    if let Some(part) = &options.functions {
+        let at = CASES.iter().position(|case| case.name.contains(part)).context("no case has such a name")?;
+        functions(CASES[at].name, dump(at))?;
+    }
     let theirs = baseline["compilers"].as_str().unwrap_or_default();
     if theirs != compilers {
         println!(
@@ -100,14 +109,60 @@ fn count(module: &Path) -> Result<BTreeMap<&'static str, f64>> {
         bail!("what valgrind ran ended with {status}");
     }
     let records = (BATCH * BATCHES) as f64;
-    // Two marks a case: what is before the first is not of it.
-    CASES.iter().zip((2..).step_by(2)).map(|(case, dump)| Ok((case.name, (total(dump)? / records).round()))).collect()
+    let each = |(at, case): (usize, &Case)| Ok((case.name, (total(dump(at))? / records).round()));
+    CASES.iter().enumerate().map(each).collect()
 }
 
-/// Of the `number`th dump.
-fn total(number: usize) -> Result<f64> {
-    let path = scratch().join(format!("counts.{number}"));
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+/// That of a case. It has two marks: what is before the first is not of it.
+fn dump(case: usize) -> usize {
+    2 * (case + 1)
+}
+
+fn read(dump: usize) -> Result<String> {
+    let path = scratch().join(format!("counts.{dump}"));
+    fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
+/// Prints the functions that take most by themselves. Code without a name is the guest's, compiled, or wasmtime's.
+fn functions(case: &str, dump: usize) -> Result<()> {
+    let text = read(dump)?;
+    let (mut names, mut costs) = (BTreeMap::new(), BTreeMap::<&str, u64>::new());
+    let (mut current, mut of_call) = ("", false);
+    for line in text.lines() {
+        if let Some(named) = line.strip_prefix("cfn=").or_else(|| line.strip_prefix("fn=")) {
+            // `(number) name`, the name only where the number is new.
+            let (number, name) = named.split_once(' ').unwrap_or((named, ""));
+            if !name.is_empty() {
+                names.insert(number, name);
+            }
+            if line.starts_with("fn=") {
+                current = number;
+            }
+        } else if line.starts_with("calls=") {
+            // The next line is what the called function took.
+            of_call = true;
+        } else if line.starts_with(['+', '-', '*']) || line.starts_with(|c: char| c.is_ascii_digit()) {
+            let cost = line.split_whitespace().nth(1).and_then(|cost| cost.parse().ok()).unwrap_or(0);
+            if !std::mem::take(&mut of_call) {
+                *costs.entry(current).or_default() += cost;
+            }
+        }
+    }
+    let all: u64 = costs.values().sum();
+    let mut costs: Vec<(&str, u64)> = costs.into_iter().collect();
+    costs.sort_by_key(|(_, cost)| std::cmp::Reverse(*cost));
+    println!("| {case}: function | instructions a record | share |\n|---|---|---|");
+    for (number, cost) in costs.into_iter().take(SHOWN) {
+        let name = names.get(number).filter(|name| !name.starts_with("0x")).copied().unwrap_or("the guest");
+        let (each, share) = (cost as f64 / (BATCH * BATCHES) as f64, cost as f64 / all as f64 * 100.0);
+        println!("| `{name}` | {each:.0} | {share:.1} % |");
+    }
+    println!();
+    Ok(())
+}
+
+fn total(dump: usize) -> Result<f64> {
+    let text = read(dump)?;
     let line = text.lines().find_map(|line| line.strip_prefix("totals:").or_else(|| line.strip_prefix("summary:")));
     line.context("callgrind wrote no sum")?.trim().parse().context("callgrind's sum is no number")
 }

@@ -37,6 +37,8 @@ pub(crate) struct Sample {
     pub(crate) rss_mib: f64,
     /// The same time from the start of the process to the end of that part.
     pub(crate) whole_us: f64,
+    /// CPU of the broker per input record in the same part, where it is a process of this machine.
+    pub(crate) broker_us: Option<f64>,
     /// The machine's, of the last minute of that part: its own, the broker's and that of whatever else ran.
     pub(crate) load: f64,
 }
@@ -49,9 +51,18 @@ impl fmt::Display for Sample {
 
 /// What was seen of one run: progress, CPU so far and when, at each step of the part that is measured.
 pub(crate) struct Run {
-    marks: Vec<(f64, Duration, Instant)>,
+    marks: Vec<Mark>,
     rss_mib: f64,
     load: f64,
+}
+
+#[derive(Clone, Copy)]
+struct Mark {
+    progress: f64,
+    at: Instant,
+    cpu: Duration,
+    /// The broker's.
+    broker: Option<Duration>,
 }
 
 /// Outputs, in whatever order: how many, and the sum of their hashes.
@@ -162,19 +173,21 @@ impl Load {
     ) -> Result<Sample> {
         let Run { marks, rss_mib, load } = self.run(names, start)?;
         // Who has read everything commits when it likes: Flink's source up to ten seconds later.
-        let last = marks.iter().rfind(|mark| mark.0 < 1.0);
+        let last = marks.iter().rfind(|mark| mark.progress < 1.0);
         let (Some(first), Some(last)) = (marks.first(), last) else {
             bail!("nothing was measured: use more records");
         };
-        let records = (last.0 - first.0) * self.records as f64;
+        let records = (last.progress - first.progress) * self.records as f64;
+        let each = |to: Duration, from: Duration| (to - from).as_secs_f64() * 1e6 / records;
         if records < self.records as f64 * 0.2 {
             bail!("progress came in too few steps to be measured: use more records");
         }
         Ok(Sample {
-            cpu_us: (last.1 - first.1).as_secs_f64() * 1e6 / records,
-            per_second: records / (last.2 - first.2).as_secs_f64(),
+            cpu_us: each(last.cpu, first.cpu),
+            per_second: records / (last.at - first.at).as_secs_f64(),
             rss_mib,
-            whole_us: last.1.as_secs_f64() * 1e6 / (last.0 * self.records as f64),
+            whole_us: last.cpu.as_secs_f64() * 1e6 / (last.progress * self.records as f64),
+            broker_us: last.broker.zip(first.broker).map(|(to, from)| each(to, from)),
             load,
         })
     }
@@ -193,15 +206,18 @@ impl Load {
         let home = format!("{}/{group}", tempfile_dir()?);
         fs::create_dir_all(&home)?;
         let (bootstrap, output) = (self.bootstrap.as_str(), topics[0].as_str());
+        // Before the contender, which may be a JVM too.
+        let broker = broker_pid();
         let mut process = start(Place { bootstrap, group: &group, input: &self.input, output, home: &home })?;
-        let mut marks: Vec<(f64, Duration, Instant)> = Vec::new();
+        let mut marks: Vec<Mark> = Vec::new();
         let Watch { from, to, limit } = self.watch;
         let deadline = Instant::now() + limit;
         loop {
             let committed = kafka::committed(bootstrap, &group, &self.input, self.partitions)?;
             let progress = committed.iter().map(|p| (*p).max(0)).sum::<i64>() as f64 / self.records as f64;
-            if progress >= from && marks.last().is_none_or(|mark| mark.0 < progress) {
-                marks.push((progress, cpu(process.0.id())?, Instant::now()));
+            if progress >= from && marks.last().is_none_or(|mark| mark.progress < progress) {
+                let broker = broker.map(cpu).transpose()?;
+                marks.push(Mark { progress, at: Instant::now(), cpu: cpu(process.0.id())?, broker });
             }
             if progress >= to {
                 break;
@@ -308,6 +324,17 @@ fn value(bytes: usize, noise: &mut u64) -> Vec<u8> {
         value.push(b'!' + (*noise % 90) as u8);
     }
     value
+}
+
+/// The broker, where it is a JVM that this process has started.
+pub(crate) fn broker_pid() -> Option<u32> {
+    let parent = std::process::id().to_string();
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let (head, rest) = stat.rsplit_once(')')?;
+        let is_child = rest.split_whitespace().nth(1) == Some(parent.as_str());
+        (is_child && head.ends_with("(java")).then(|| entry.file_name().to_str()?.parse().ok())?
+    })
 }
 
 /// User and system time of a process so far.

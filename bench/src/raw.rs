@@ -53,6 +53,7 @@ struct Loop {
     work: Work,
     /// The new value of a record; its memory is used again.
     value: Vec<u8>,
+    loose: bool,
 }
 
 /// How it works.
@@ -69,6 +70,9 @@ pub(crate) struct Settings {
     /// Of what it writes.
     #[arg(long)]
     pub(crate) codec: Codec,
+    /// At-least-once: flushes and commits positions where it would end a transaction.
+    #[arg(long)]
+    pub(crate) loose: bool,
 }
 
 /// How batches are compressed.
@@ -92,14 +96,14 @@ impl Codec {
 
 /// Until SIGTERM.
 pub(crate) fn run(bootstrap: &str, input: &str, output: &str, group: &str, settings: Settings) -> Result<()> {
-    let Settings { commit_ms, lanes, work, codec } = settings;
+    let Settings { commit_ms, lanes, work, codec, loose } = settings;
     let commit = Duration::from_millis(commit_ms);
     unsafe {
         libc::signal(libc::SIGTERM, on_signal as *const () as usize);
         libc::signal(libc::SIGINT, on_signal as *const () as usize);
         let input = CString::new(input)?;
         let (lanes_made, value) = (Vec::new(), Vec::new());
-        let mut this = Box::new(Loop { consumer: null_mut(), input, lanes: lanes_made, commit, work, value });
+        let mut this = Box::new(Loop { consumer: null_mut(), input, lanes: lanes_made, commit, work, value, loose });
         let linger = if commit < Duration::from_millis(20) { "0" } else { "20" };
         let conf = conf(&[
             ("bootstrap.servers", bootstrap),
@@ -119,7 +123,8 @@ pub(crate) fn run(bootstrap: &str, input: &str, output: &str, group: &str, setti
         this.consumer = create(sys::rd_kafka_type_t::RD_KAFKA_CONSUMER, conf)?;
         sys::rd_kafka_poll_set_consumer(this.consumer);
         for lane in 0..lanes {
-            let lane = Lane::new((bootstrap, output), &format!("{group}-{lane}"), (linger, codec), this.consumer)?;
+            let lane =
+                Lane::new((bootstrap, output), &format!("{group}-{lane}"), (linger, codec, loose), this.consumer)?;
             this.lanes.push(lane);
         }
         let topics = sys::rd_kafka_topic_partition_list_new(1);
@@ -135,13 +140,13 @@ impl Lane {
     unsafe fn new(
         (bootstrap, output): (&str, &str),
         id: &str,
-        (linger, codec): (&str, Codec),
+        (linger, codec, loose): (&str, Codec, bool),
         consumer: *mut sys::rd_kafka_t,
     ) -> Result<Self> {
         unsafe {
             let conf = conf(&[
                 ("bootstrap.servers", bootstrap),
-                ("transactional.id", id),
+                if loose { ("enable.idempotence", "true") } else { ("transactional.id", id) },
                 ("delivery.report.only.error", "true"),
                 ("linger.ms", linger),
                 ("compression.codec", codec.as_str()),
@@ -154,12 +159,15 @@ impl Lane {
             ])?;
             sys::rd_kafka_conf_set_events(conf, sys::RD_KAFKA_EVENT_DR);
             let producer = create(sys::rd_kafka_type_t::RD_KAFKA_PRODUCER, conf)?;
-            check("init", sys::rd_kafka_init_transactions(producer, -1));
+            if !loose {
+                check("init", sys::rd_kafka_init_transactions(producer, -1));
+            }
             let name = CString::new(output)?;
             let busy = Arc::new(AtomicBool::new(false));
             let (jobs, queue) = channel();
             let (handle, flag) = (Handle(producer), Arc::clone(&busy));
-            std::thread::spawn(move || commit(&handle, &queue, &flag));
+            let positions = loose.then_some(Handle(consumer));
+            std::thread::spawn(move || commit(&handle, positions.as_ref(), &queue, &flag));
             Ok(Lane {
                 producer,
                 topic: sys::rd_kafka_topic_new(producer, name.as_ptr(), null_mut()),
@@ -211,7 +219,9 @@ impl Loop {
     unsafe fn copy(&mut self, lane: usize, messages: &[*mut sys::rd_kafka_message_t]) {
         let lane = &mut self.lanes[lane];
         if lane.open.is_none() {
-            check("begin", unsafe { sys::rd_kafka_begin_transaction(lane.producer) });
+            if !self.loose {
+                check("begin", unsafe { sys::rd_kafka_begin_transaction(lane.producer) });
+            }
             lane.open = Some(Instant::now());
         }
         for &message in messages {
@@ -297,12 +307,18 @@ impl Loop {
     }
 }
 
-fn commit(producer: &Handle, jobs: &Receiver<Job>, busy: &AtomicBool) {
+/// Ends transactions; with a consumer there are none, and its positions are committed.
+fn commit(producer: &Handle, positions: Option<&Handle>, jobs: &Receiver<Job>, busy: &AtomicBool) {
     while let Ok(job) = jobs.recv() {
         unsafe {
-            let sent = sys::rd_kafka_send_offsets_to_transaction(producer.0, job.offsets, job.group, -1);
-            check("send_offsets", sent);
-            check("commit", sys::rd_kafka_commit_transaction(producer.0, -1));
+            if let Some(consumer) = positions {
+                check_code("flush", sys::rd_kafka_flush(producer.0, -1));
+                check_code("commit", sys::rd_kafka_commit(consumer.0, job.offsets, 0));
+            } else {
+                let sent = sys::rd_kafka_send_offsets_to_transaction(producer.0, job.offsets, job.group, -1);
+                check("send_offsets", sent);
+                check("commit", sys::rd_kafka_commit_transaction(producer.0, -1));
+            }
             sys::rd_kafka_consumer_group_metadata_destroy(job.group);
             sys::rd_kafka_topic_partition_list_destroy(job.offsets);
         }
@@ -359,6 +375,10 @@ unsafe fn create(kind: sys::rd_kafka_type_t, conf: *mut sys::rd_kafka_conf_t) ->
 
 /// # Panics
 /// On any error: this loop knows no recovery.
+fn check_code(what: &str, code: sys::rd_kafka_resp_err_t) {
+    assert!(code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR, "{what}: {code:?}");
+}
+
 fn check(what: &str, error: *mut sys::rd_kafka_error_t) {
     if !error.is_null() {
         let text = unsafe { CStr::from_ptr(sys::rd_kafka_error_string(error)) }.to_string_lossy();

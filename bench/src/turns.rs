@@ -122,6 +122,9 @@ impl Workload {
             Work::Json | Work::JsonRaw => {
                 Load::new(bootstrap, size, |i| boundary::event(self.bytes, i).into_bytes(), (self.work, form))
             }
+            Work::Order => {
+                Load::new(bootstrap, size, |i| boundary::order(self.bytes, i).into_bytes(), (self.work, form))
+            }
             work => Load::new(bootstrap, size, noisy(self.bytes), (work, form)),
         }
     }
@@ -186,15 +189,15 @@ impl<'a> Table<'a> {
             self.workload.name, self.records, self.rounds
         );
         println!(
-            "| contender | CPU us a record min / median / max | against {} | records/s | against it | peak RSS MiB | CPU us a record from its start | load |",
+            "| contender | CPU us a record min / median / max | against {} | records/s | against it | peak RSS MiB | CPU us a record from its start | the broker's CPU | load |",
             self.base.called
         );
-        println!("|---|---|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|---|---|");
         for (name, row) in &self.rows {
             match row {
                 Row::Measured(own) => self.print_row(name, own),
-                Row::Missing(reason) => println!("| {name} | not available: {reason} | | | | | | |"),
-                Row::Failed(reason) => println!("| {name} | failed: {reason} | | | | | | |"),
+                Row::Missing(reason) => println!("| {name} | not available: {reason} | | | | | | | |"),
+                Row::Failed(reason) => println!("| {name} | failed: {reason} | | | | | | | |"),
             }
         }
     }
@@ -207,8 +210,10 @@ impl<'a> Table<'a> {
         };
         let rss = own.iter().map(|s| s.rss_mib).fold(0.0, f64::max);
         let load = own.iter().map(|s| s.load).fold(0.0, f64::max);
+        let broker = spread(own.iter().filter_map(|s| s.broker_us))[1];
+        let broker = if broker.is_nan() { "?".to_owned() } else { format!("{broker:.2}") };
         println!(
-            "| {name} | {:.2} / {:.2} / {:.2} | {} | {:.0} | {} | {rss:.0} | {:.2} | {load:.1} |",
+            "| {name} | {:.2} / {:.2} / {:.2} | {} | {:.0} | {} | {rss:.0} | {:.2} | {broker} | {load:.1} |",
             cpu[0],
             cpu[1],
             cpu[2],
@@ -251,7 +256,7 @@ impl<'a> Table<'a> {
     }
 
     pub(crate) fn as_json(&self) -> Value {
-        let sample = |s: &Sample| json!({ "cpu_us": s.cpu_us, "per_second": s.per_second, "rss_mib": s.rss_mib, "whole_us": s.whole_us, "load": s.load });
+        let sample = |s: &Sample| json!({ "cpu_us": s.cpu_us, "per_second": s.per_second, "rss_mib": s.rss_mib, "whole_us": s.whole_us, "broker_us": s.broker_us, "load": s.load });
         let row = |row: &Row| match row {
             Row::Measured(samples) => samples.iter().map(sample).collect(),
             Row::Missing(reason) => json!({ "not available": reason }),

@@ -1,6 +1,7 @@
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
+import java.util.Locale;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.typeinfo.TypeHint;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
@@ -18,7 +19,7 @@ import org.apache.flink.util.Collector;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.producer.ProducerRecord;
 
-/** Flink BOOTSTRAP INPUT OUTPUT GROUP identity|json: until SIGTERM. */
+/** Flink BOOTSTRAP INPUT OUTPUT GROUP identity|order: until SIGTERM. */
 public final class Flink {
     private static final ObjectMapper MAPPER = new ObjectMapper();
     private static final TypeInformation<Tuple2<byte[], byte[]>> PAIR = TypeInformation.of(new TypeHint<>() {});
@@ -30,8 +31,8 @@ public final class Flink {
         environment.getConfig().enableObjectReuse();
         DataStream<Tuple2<byte[], byte[]>> records =
             environment.fromSource(source(args[0], args[1], args[3]), WatermarkStrategy.noWatermarks(), "input");
-        if (args[4].equals("json")) {
-            records = records.flatMap(Flink::json).returns(PAIR);
+        if (args[4].equals("order")) {
+            records = records.flatMap(Flink::order).returns(PAIR);
         }
         records.sinkTo(sink(args[0], args[2], args[3]));
         environment.execute(args[3]);
@@ -60,17 +61,16 @@ public final class Flink {
             .build();
     }
 
-    /** As Work::Json in bench/work. */
-    private static void json(Tuple2<byte[], byte[]> record, Collector<Tuple2<byte[], byte[]>> out) throws IOException {
-        ObjectNode event = (ObjectNode) MAPPER.readTree(record.f1);
-        if (event.path("level").asText().equals("debug")) {
+    /** As Work::Order in bench/work. */
+    private static void order(Tuple2<byte[], byte[]> record, Collector<Tuple2<byte[], byte[]>> out) throws IOException {
+        ObjectNode order = (ObjectNode) MAPPER.readTree(record.f1);
+        double amount = order.get("amount").asDouble();
+        if (amount < 0) {
             return;
         }
-        event.remove("tmp");
-        if (event.has("level")) {
-            event.set("severity", event.remove("level"));
-        }
-        record.f1 = MAPPER.writeValueAsBytes(event);
+        order.put("user", order.get("user").asText().toUpperCase(Locale.ROOT));
+        order.put("cents", Math.round(amount * 100));
+        record.f1 = MAPPER.writeValueAsBytes(order);
         out.collect(record);
     }
 

@@ -3,6 +3,7 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.time.Duration;
+import java.util.Locale;
 import java.util.Properties;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.clients.producer.ProducerConfig;
@@ -14,15 +15,15 @@ import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.KStream;
 import org.apache.kafka.streams.kstream.Produced;
 
-/** Streams BOOTSTRAP INPUT OUTPUT GROUP identity|json [stock|tuned]: until SIGTERM; its state goes to the current directory. */
+/** Streams BOOTSTRAP INPUT OUTPUT GROUP identity|order [stock|tuned]: until SIGTERM; its state goes to the current directory. */
 public final class Streams {
     private static final ObjectMapper MAPPER = new ObjectMapper();
 
     public static void main(String[] args) {
         StreamsBuilder builder = new StreamsBuilder();
         KStream<byte[], byte[]> records = builder.stream(args[1], Consumed.with(Serdes.ByteArray(), Serdes.ByteArray()));
-        if (args[4].equals("json")) {
-            records = records.mapValues(Streams::json).filter((key, value) -> value != null);
+        if (args[4].equals("order")) {
+            records = records.mapValues(Streams::order).filter((key, value) -> value != null);
         }
         records.to(args[2], Produced.with(Serdes.ByteArray(), Serdes.ByteArray()));
         boolean tuned = args.length > 5 && args[5].equals("tuned");
@@ -54,18 +55,17 @@ public final class Streams {
         return settings;
     }
 
-    /** As Work::Json in bench/work: null drops the record. */
-    private static byte[] json(byte[] value) {
+    /** As Work::Order in bench/work: null drops the record. */
+    private static byte[] order(byte[] value) {
         try {
-            ObjectNode event = (ObjectNode) MAPPER.readTree(value);
-            if (event.path("level").asText().equals("debug")) {
+            ObjectNode order = (ObjectNode) MAPPER.readTree(value);
+            double amount = order.get("amount").asDouble();
+            if (amount < 0) {
                 return null;
             }
-            event.remove("tmp");
-            if (event.has("level")) {
-                event.set("severity", event.remove("level"));
-            }
-            return MAPPER.writeValueAsBytes(event);
+            order.put("user", order.get("user").asText().toUpperCase(Locale.ROOT));
+            order.put("cents", Math.round(amount * 100));
+            return MAPPER.writeValueAsBytes(order);
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }

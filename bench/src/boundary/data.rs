@@ -61,9 +61,42 @@ pub(crate) fn event(bytes: usize, i: usize) -> String {
     event + &" ".repeat(spaces)
 }
 
+/// An order of about `bytes` bytes: half of the amounts are negative.
+pub(crate) fn order(bytes: usize, i: usize) -> String {
+    const WORDS: [&str; 8] = ["order", "customer", "amount", "currency", "delivery", "street", "number", "received"];
+    let word = |n: usize| WORDS[(i / 7 + n * 3) % WORDS.len()];
+    // Spread by a prime; never whole, which some would write without a point.
+    let cents = ((i * 7_919) % 200_000) as i64 - 100_000;
+    let amount = if cents % 100 == 0 { cents + 1 } else { cents } as f64 / 100.0;
+    let mut order = format!(
+        r#"{{"id":{i},"user":"user-{:05}-{}","amount":{amount:.2},"tags":["{}","{}","{}","{}"],"note":""#,
+        (i * 31) % 100_000,
+        word(0),
+        word(1),
+        word(2),
+        word(3),
+        word(4)
+    );
+    for n in 5.. {
+        if order.len() + 12 > bytes {
+            break;
+        }
+        order += word(n);
+        order.push(' ');
+    }
+    order + "\"}"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_of_the_orders_are_negative() {
+        let amount = |i| serde_json::from_str::<serde_json::Value>(&order(300, i)).unwrap()["amount"].as_f64().unwrap();
+        assert_eq!((0..200_000).filter(|i| amount(*i) < 0.0).count(), 100_000);
+        assert!((285..=300).contains(&order(300, 123_456).len()));
+    }
 
     #[test]
     fn values_are_json_of_the_size_asked_for() {

@@ -15,7 +15,7 @@ use boundary_work::Work;
 use clap::Args;
 use contender::{Contender, Reading};
 use data::Data;
-pub(crate) use data::event;
+pub(crate) use data::{event, order};
 pub(crate) use guest::Build;
 use pelton_sandbox::{
     Ceiling, Digest, Engine, EngineConfig, Generation, Grants, Instance, Limits, Module, Record, Spec,

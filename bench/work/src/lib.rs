@@ -2,6 +2,7 @@
 //! compared is the sandbox. Knows nothing of records but their value. Objects keep the order of their fields, as in
 //! transforms/.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -20,6 +21,8 @@ pub enum Work {
     Json,
     /// The same with a struct that borrows and leaves most fields unparsed.
     JsonRaw,
+    /// An order, parsed whole: negative amounts are dropped; the user's name goes to upper case, the amount in cents is added.
+    Order,
 }
 
 /// What becomes of the record.
@@ -47,6 +50,19 @@ struct Event<'a> {
     msg: &'a RawValue,
 }
 
+#[derive(Deserialize, Serialize)]
+struct Order<'a> {
+    id: u64,
+    user: String,
+    amount: f64,
+    #[serde(borrow)]
+    tags: Vec<Cow<'a, str>>,
+    #[serde(borrow)]
+    note: Cow<'a, str>,
+    #[serde(default)]
+    cents: i64,
+}
+
 impl Work {
     /// Decides about a record by its value; a new value is appended to `out`.
     ///
@@ -59,6 +75,7 @@ impl Work {
             Work::Identity => Ok(Verdict::Copy),
             Work::Json => json(value, out),
             Work::JsonRaw => json_raw(value, out),
+            Work::Order => order(value, out),
         }
     }
 }
@@ -88,6 +105,18 @@ fn json_raw(value: &[u8], out: &mut Vec<u8>) -> Result<Verdict, Error> {
     Ok(Verdict::Changed)
 }
 
+#[inline]
+fn order(value: &[u8], out: &mut Vec<u8>) -> Result<Verdict, Error> {
+    let mut order: Order<'_> = serde_json::from_slice(value)?;
+    if order.amount < 0.0 {
+        return Ok(Verdict::Drop);
+    }
+    order.user = order.user.to_uppercase();
+    order.cents = (order.amount * 100.0).round() as i64;
+    serde_json::to_writer(out, &order)?;
+    Ok(Verdict::Changed)
+}
+
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -95,6 +124,7 @@ impl fmt::Display for Work {
             Work::Identity => "identity",
             Work::Json => "json",
             Work::JsonRaw => "jsonraw",
+            Work::Order => "order",
         })
     }
 }
@@ -103,7 +133,7 @@ impl FromStr for Work {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        [Work::Keep, Work::Identity, Work::Json, Work::JsonRaw]
+        [Work::Keep, Work::Identity, Work::Json, Work::JsonRaw, Work::Order]
             .into_iter()
             .find(|work| work.to_string() == name)
             .ok_or_else(|| format!("there is no work `{name}`"))
@@ -137,6 +167,15 @@ mod tests {
             assert_eq!(apply(work, &debug), (Verdict::Drop, String::new()));
             assert!(work.apply(b"{", &mut Vec::new()).is_err());
         }
+    }
+
+    #[test]
+    fn orders_of_negative_amounts_are_dropped_and_others_rewritten() {
+        let order = r#"{"id":7,"user":"user-1-ann","amount":12.35,"tags":["a","b"],"note":"n"}"#;
+        let expected = r#"{"id":7,"user":"USER-1-ANN","amount":12.35,"tags":["a","b"],"note":"n","cents":1235}"#;
+        assert_eq!(apply(Work::Order, order), (Verdict::Changed, expected.into()));
+        assert_eq!(apply(Work::Order, &order.replace("12.35", "-0.01")), (Verdict::Drop, String::new()));
+        assert!(Work::Order.apply(b"{}", &mut Vec::new()).is_err());
     }
 
     #[test]
