@@ -176,16 +176,16 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     /// Notes what the lane's transaction will commit, and opens it if need be. Positions are noted before anything can
     /// fail: a transaction that fails is aborted, never sealed, and its records must be known to be read again.
     pub fn open(&mut self, lane: usize, batch: &Batch, now: Instant) -> Result<&mut K, TxnError> {
-        let due = due_at(&self.plan.delivery, self.lanes.iter().filter_map(Lane::due), now);
-        let Lane { sink, phase, .. } = &mut self.lanes[lane];
-        let new = !matches!(phase, Phase::Open(_));
+        let new = !matches!(self.lanes[lane].phase, Phase::Open(_));
         if let Some(traces) = &self.traces {
             traces.turn(lane, new);
         }
         if new {
+            let due = due_at(&self.plan.delivery, self.lanes.iter().filter_map(Lane::due), now);
             let volume = Volume { since: now, due, last: now, records: 0, bytes: 0 };
-            *phase = Phase::Open(Open { volume, progress: Vec::new(), runs: Vec::new(), first: None });
+            self.lanes[lane].phase = Phase::Open(Open { volume, progress: Vec::new(), runs: Vec::new(), first: None });
         }
+        let Lane { sink, phase, .. } = &mut self.lanes[lane];
         if let Phase::Open(open) = phase {
             open.volume.last = now;
             let before = open.volume.bytes;
