@@ -2,14 +2,13 @@
 //! what is measured, by whom, and against which goals.
 
 use crate::contender::{AT_LEAST_ONCE, EXACTLY_ONCE, Pelton, Place};
-use crate::measure::{self, Form};
+use crate::measure::Form;
 use crate::raw;
-use crate::turns::{self, Base, Choice, Contender, Goal, Limit, Modules, Table, Workload};
+use crate::turns::{Base, Choice, Contender, Goal, Limit, Modules, Report, Workload};
 use anyhow::{Result, bail};
 use boundary_work::Work;
 use clap::Args;
 use pelton_integration::broker;
-use serde_json::Value;
 
 /// At-least-once is not to be much quicker: records a second of exactly-once against it.
 const GUARANTEE: f64 = 0.95;
@@ -45,24 +44,12 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let modules = Modules::make()?;
     let broker = broker::start()?;
     eprintln!("Kafka: {} at {}", broker.description, broker.bootstrap);
-    let (mut good, mut report) = (true, Vec::new());
+    let mut report = Report::new("raw", (&options.choice, options.rounds), BASE, "1 worker, 100 ms commits");
     for (workload, cpu, rate) in plan {
         let load = workload.load(&broker.bootstrap, options.choice.records(workload), Form::Bytes)?;
-        let contenders = contenders(workload, &modules);
-        if options.choice.quick {
-            good &= turns::check(&load, workload, &contenders);
-            continue;
-        }
-        let table = Table::measure((workload, &load), &contenders, (options.rounds, BASE))?;
-        table.print("1 worker, 100 ms commits");
-        good &= table.judge(&goals(*cpu, *rate));
-        report.push(table.as_json());
+        report.add((workload, &load), &contenders(workload, &modules), &goals(*cpu, *rate))?;
     }
-    if !options.choice.quick {
-        let path = measure::write_json("raw", &Value::from(report))?;
-        eprintln!("written to {}", path.display());
-    }
-    Ok(good)
+    report.end()
 }
 
 fn contenders<'a>(workload: &Workload, modules: &'a Modules) -> Vec<Contender<'a>> {

@@ -23,6 +23,8 @@ pub(crate) struct Pelton<'a> {
     pub(crate) transform: String,
     /// Further topics of its output.
     pub(crate) also: Vec<String>,
+    /// Of what it writes.
+    pub(crate) codec: Codec,
 }
 
 /// Where it works.
@@ -44,16 +46,18 @@ impl<'a> Pelton<'a> {
             work => format!("{{ work: {work} }}"),
         };
         let transform = format!("    settings: {settings}\n    on_error: {{ then: stop }}\n");
-        Pelton { delivery, module, transform, also: Vec::new() }
+        Pelton { delivery, module, transform, also: Vec::new(), codec: Codec::None }
     }
 
     pub(crate) fn start(&self, place: Place<'_>) -> Result<Process> {
         let Place { bootstrap, group, input, output, home } = place;
-        let Pelton { delivery, module, transform, also } = self;
+        let Pelton { delivery, module, transform, also, codec } = self;
         let config = format!(
-            "application: {group}\ninstance: bench\nworkers: 1\nadmin: off\nkafka: {{ bootstrap_servers: {bootstrap} }}\n\
-             delivery: {delivery}\ntransforms:\n  measured:\n    module: {}\n    input: {{ topics: [{input}] }}\n    \
+            "application: {group}\ninstance: bench\nworkers: 1\nadmin: off\nkafka:\n  bootstrap_servers: {bootstrap}\n  \
+             producer: {{ properties: {{ compression.type: {} }} }}\ndelivery: {delivery}\ntransforms:\n  \
+             measured:\n    module: {}\n    input: {{ topics: [{input}] }}\n    \
              output: {{ topic: {output}, also: [{}] }}\n{transform}",
+            codec.as_str(),
             module.display(),
             also.join(", ")
         );

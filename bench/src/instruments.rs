@@ -1,6 +1,6 @@
 //! What counting costs: the very calls by which a worker counts a batch (its counters, two histograms, the clock around the
 //! guest's call), without the work between them. CPU time of this thread; the least of many turns, since whatever disturbs
-//! only adds. To be held against the CPU that a record costs in all, which `smoke` says.
+//! only adds. To be held against the CPU that a record costs in all, which `raw` says.
 
 use anyhow::{Result, bail};
 use pelton::dataplane::counters::Counters;

@@ -4,16 +4,15 @@
 use crate::contender::{Pelton, Place};
 use crate::measure;
 use crate::raw;
-use crate::stream::{Stream, visible};
-use anyhow::{Context, Result, bail};
+use crate::stream::{Stream, await_first, visible};
+use anyhow::{Context, Result};
 use clap::Args;
 use pelton_integration::kafka::{self, Reader};
 use pelton_integration::{broker, guest};
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const PARTITIONS: i32 = 6;
-const LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
@@ -133,17 +132,13 @@ fn one(bootstrap: &str, group: &str, contender: Contender, options: &Options, br
         Contender::Pelton { latency, guarantee } => {
             let delivery = format!("{{ latency: {latency}, guarantee: {guarantee} }}");
             let module = guest::module("identity");
-            Pelton { delivery: &delivery, module: &module, transform: String::new(), also: Vec::new() }.start(place)
+            let (transform, also, codec) = Default::default();
+            Pelton { delivery: &delivery, module: &module, transform, also, codec }.start(place)
         }
     }?;
     let stream = Stream::start(bootstrap, &input, PARTITIONS, options.rate)?;
     let mut reader = Reader::new(bootstrap, &output)?;
-    let deadline = Instant::now() + LIMIT;
-    while reader.poll(Duration::from_millis(100))? == 0 {
-        if Instant::now() > deadline {
-            bail!("nothing comes out within {LIMIT:?}; see {home}/log");
-        }
-    }
+    await_first(&mut reader, &home)?;
     // What came while it started comes through; then it is steady.
     visible(&mut reader, stream.start, Duration::from_secs(3))?;
     let read = |pid: u32| measure::cpu(pid);

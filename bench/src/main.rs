@@ -68,7 +68,7 @@ enum Bench {
     Soak(soak::Options),
     /// What counting and following records cost, by the calls that a worker makes for it. No Kafka.
     Instruments {
-        /// CPU that a record costs in all, in microseconds: as `smoke` says.
+        /// CPU that a record costs in all, in microseconds: as `raw` says.
         #[arg(long, default_value_t = 2.0)]
         record_us: f64,
     },

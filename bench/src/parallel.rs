@@ -3,6 +3,7 @@
 
 use crate::contender::{Pelton, Place};
 use crate::measure::{self, Form, Load, Sample, spread};
+use crate::raw::Codec;
 use anyhow::{Context, Result, bail};
 use boundary_work::Work;
 use clap::Args;
@@ -45,7 +46,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let transform = format!(
                     "    parallelism: {count}\n    settings: {{ effort: {EFFORT} }}\n    on_error: {{ then: stop }}\n"
                 );
-                Pelton { delivery: "{ latency: balanced }", module: &module, transform, also }.start(place)
+                let codec = Codec::None;
+                Pelton { delivery: "{ latency: balanced }", module: &module, transform, also, codec }.start(place)
             };
             let topics = ["left", "right", "narrow"];
             let sample = load.measure((&format!("{count}-{round}"), &topics), start).context("measuring")?;

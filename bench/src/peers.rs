@@ -3,14 +3,13 @@
 //! here is told as not available. The measured part is the second half of a run: compilers of JVMs are warm then.
 
 use crate::contender::{self, EXACTLY_ONCE, Pelton, Place};
-use crate::measure::{self, Form, Process, Watch};
+use crate::measure::{Form, Process, Watch};
 use crate::raw;
-use crate::turns::{self, Base, Choice, Contender, Goal, Limit, Modules, Start, Table, Workload};
+use crate::turns::{Base, Choice, Contender, Goal, Limit, Modules, Report, Start, Workload};
 use anyhow::{Result, bail};
 use boundary_work::Work;
 use clap::Args;
 use pelton_integration::{broker, cache, root};
-use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -76,7 +75,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let modules = Modules::make()?;
     let broker = broker::start()?;
     eprintln!("Kafka: {} at {}", broker.description, broker.bootstrap);
-    let (mut good, mut report) = (true, Vec::new());
+    let how = "one thread of work (Benthos: one for each CPU), 100 ms commits (Flink: 1 s)";
+    let mut report = Report::new("peers", (&options.choice, options.rounds), BASE, how);
     for workload in workloads {
         let mut contenders = ours(workload.work, &modules);
         contenders.retain(|contender| asked(&contender.name));
@@ -84,20 +84,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         let records = options.choice.records(workload);
         let form = if workload.work == Work::Identity { Form::Bytes } else { Form::Json };
         let load = workload.load(&broker.bootstrap, records, form)?.watched(WATCH);
-        if options.choice.quick {
-            good &= turns::check(&load, workload, &contenders);
-            continue;
-        }
-        let table = Table::measure((workload, &load), &contenders, (options.rounds, BASE))?;
-        table.print("one thread of work (Benthos: one for each CPU), 100 ms commits (Flink: 1 s)");
-        good &= table.judge(&goals(workload));
-        report.push(table.as_json());
+        report.add((workload, &load), &contenders, &goals(workload))?;
     }
-    if !options.choice.quick {
-        let path = measure::write_json("peers", &Value::from(report))?;
-        eprintln!("written to {}", path.display());
-    }
-    Ok(good)
+    report.end()
 }
 
 fn ours<'a>(work: Work, modules: &'a Modules) -> Vec<Contender<'a>> {

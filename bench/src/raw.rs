@@ -76,8 +76,9 @@ pub(crate) struct Settings {
 }
 
 /// How batches are compressed.
-#[derive(Clone, Copy, ValueEnum, Debug)]
+#[derive(Clone, Copy, Default, ValueEnum, Debug)]
 pub(crate) enum Codec {
+    #[default]
     None,
     Lz4,
     Zstd,
@@ -379,6 +380,8 @@ fn check_code(what: &str, code: sys::rd_kafka_resp_err_t) {
     assert!(code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR, "{what}: {code:?}");
 }
 
+/// # Panics
+/// As above.
 fn check(what: &str, error: *mut sys::rd_kafka_error_t) {
     if !error.is_null() {
         let text = unsafe { CStr::from_ptr(sys::rd_kafka_error_string(error)) }.to_string_lossy();

@@ -1,17 +1,15 @@
 //! How the cost of a record grows with its size, and what compression costs: Pelton against the bare loop, exactly-once,
 //! each record copied by the guest, input and output compressed alike.
 
-use crate::contender::{self, Place};
-use crate::measure::{Form, Load, Process, Sample, load_average, noisy, spread, write_json};
+use crate::contender::{EXACTLY_ONCE, Pelton};
+use crate::measure::{Form, Load, Sample, load_average, noisy, spread, write_json};
 use crate::raw::{self, Codec};
-use anyhow::{Context, Result, bail};
+use crate::turns::PARTITIONS;
+use anyhow::{Result, bail};
 use boundary_work::Work;
 use clap::Args;
 use pelton_integration::{broker, guest};
 use serde_json::{Value, json};
-use std::path::Path;
-
-const PARTITIONS: i32 = 6;
 
 /// `sizes` and `compression`.
 #[derive(Args, Debug)]
@@ -74,9 +72,9 @@ pub(crate) fn run(name: &str, shapes: &[Shape], options: &Options) -> Result<boo
             bare.push(load.measure((&format!("bare-{round}"), &["out"]), |place| {
                 raw::Settings { work: Work::Identity, codec: shape.codec, ..Default::default() }.start(place)
             })?);
-            pelton.push(
-                load.measure((&format!("pelton-{round}"), &["out"]), |place| start(&module, shape.codec, place))?,
-            );
+            pelton.push(load.measure((&format!("pelton-{round}"), &["out"]), |place| {
+                Pelton { codec: shape.codec, ..Pelton::of(Work::Identity, &module, EXACTLY_ONCE) }.start(place)
+            })?);
             eprintln!("{}, round {}: bare loop {}; Pelton {}", shape.name, round + 1, bare[round], pelton[round]);
         }
         rows.push((shape, bare, pelton));
@@ -105,20 +103,6 @@ pub(crate) fn run(name: &str, shapes: &[Shape], options: &Options) -> Result<boo
     let path = write_json(name, &Value::from(rows.iter().map(as_json).collect::<Vec<_>>()))?;
     eprintln!("written to {}", path.display());
     Ok(true)
-}
-
-fn start(module: &Path, codec: Codec, place: Place<'_>) -> Result<Process> {
-    let Place { bootstrap, group, input, output, home } = place;
-    let config = format!(
-        "application: {group}\ninstance: bench\nworkers: 1\nadmin: off\nkafka:\n  bootstrap_servers: {bootstrap}\n  \
-         producer: {{ properties: {{ compression.type: {} }} }}\n\
-         delivery: {{ commit_interval: 100ms, latency: throughput }}\ntransforms:\n  measured:\n    module: {}\n    \
-         input: {{ topics: [{input}] }}\n    output: {{ topic: {output} }}\n    settings: {{ copy: \"true\" }}\n    \
-         on_error: {{ then: stop }}\n",
-        codec.as_str(),
-        module.display(),
-    );
-    contender::run(&config, home).context("Pelton")
 }
 
 fn as_json((shape, bare, pelton): &(&Shape, Vec<Sample>, Vec<Sample>)) -> Value {

@@ -3,8 +3,10 @@
 
 use crate::contender::{Pelton, Place};
 use crate::measure::{self, judge, load_average, rss_mib, spread, tempfile_dir, unique};
-use crate::stream::{Stream, visible};
+use crate::stream::{Stream, await_first, visible};
+use crate::turns::PARTITIONS;
 use anyhow::{Result, bail};
+use boundary_work::Work;
 use clap::Args;
 use pelton_integration::kafka::{self, Reader};
 use pelton_integration::{broker, guest};
@@ -12,7 +14,6 @@ use serde_json::{Value, json};
 use std::fs;
 use std::time::{Duration, Instant};
 
-const PARTITIONS: i32 = 6;
 const WINDOWS: u32 = 20;
 const LIMIT: Duration = Duration::from_secs(120);
 /// The last quarter against the second: how much more memory and CPU it may take.
@@ -50,17 +51,16 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     kafka::create_topics(bootstrap, &[(&input, PARTITIONS), (&output, PARTITIONS)])?;
     let home = tempfile_dir()?;
     let module = guest::module("identity");
-    let transform = "    settings: { copy: \"true\" }\n".to_owned();
-    let mut process = Pelton { delivery: "{ latency: balanced }", module: &module, transform, also: Vec::new() }
-        .start(Place { bootstrap, group: &group, input: &input, output: &output, home: &home })?;
+    let mut process = Pelton::of(Work::Identity, &module, "{ latency: balanced }").start(Place {
+        bootstrap,
+        group: &group,
+        input: &input,
+        output: &output,
+        home: &home,
+    })?;
     let stream = Stream::start(bootstrap, &input, PARTITIONS, rate)?;
     let mut reader = Reader::new(bootstrap, &output)?;
-    let deadline = Instant::now() + LIMIT;
-    while reader.poll(Duration::from_millis(100))? == 0 {
-        if Instant::now() > deadline {
-            bail!("nothing comes out within {LIMIT:?}; see {home}/log");
-        }
-    }
+    await_first(&mut reader, &home)?;
     let mut seen = reader.records.len();
     let (pid, began) = (process.0.id(), Instant::now());
     let span = Duration::from_secs(minutes * 60) / WINDOWS;

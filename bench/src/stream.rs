@@ -9,6 +9,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const TICK: Duration = Duration::from_millis(2);
+/// A contender that writes nothing for so long never will.
+const FIRST: Duration = Duration::from_secs(60);
 
 /// Values are `{milliseconds when sent} {number in its partition}`.
 pub(crate) struct Stream {
@@ -66,6 +68,17 @@ pub(crate) fn parse(record: &Record) -> Result<(f64, u64)> {
     let text = record.text();
     let (sent, number) = text.split_once(' ').context("a foreign record")?;
     Ok((sent.parse()?, number.parse()?))
+}
+
+/// Waits for the first records of a contender, whose log is in `home`; they stay in the reader.
+pub(crate) fn await_first(reader: &mut Reader, home: &str) -> Result<()> {
+    let deadline = Instant::now() + FIRST;
+    while reader.poll(Duration::from_millis(100))? == 0 {
+        if Instant::now() > deadline {
+            bail!("nothing comes out within {FIRST:?}; see {home}/log");
+        }
+    }
+    Ok(())
 }
 
 /// What became visible in a while.

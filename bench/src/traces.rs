@@ -83,7 +83,7 @@ fn turn<const HOOKS: bool>(plan: &Plan, batches: &[Batch], traces: Option<&Trace
         let followed = traces.and_then(|traces| traces.batch(plan, batch, &headers, &ranges));
         let passage = followed.as_ref().map(|f| f.through(&transform, |topic| topic == 0, std::iter::once(0)));
         let passage: Option<&Passage<'_>> = black_box(passage.as_ref());
-        for (message, headers) in batch.iter().zip(own) {
+        for (message, mut headers) in batch.iter().zip(own) {
             let message = black_box(message);
             // Without hooks: the same values in the same places, and nothing asked of them.
             if !HOOKS {
@@ -92,7 +92,6 @@ fn turn<const HOOKS: bool>(plan: &Plan, batches: &[Batch], traces: Option<&Trace
             }
             let place = passage.and_then(|passage| passage.find(&message));
             let onward = passage.zip(place).map(|(passage, place)| passage.onward(place));
-            let mut headers = headers;
             carry(onward.as_ref(), &mut headers, |_| true);
             black_box(headers);
             if let Some(passage) = passage {

@@ -26,7 +26,7 @@ pub(crate) struct Choice {
     size: usize,
     /// Whether the outputs are right, with few records: no goals.
     #[arg(long)]
-    pub(crate) quick: bool,
+    quick: bool,
 }
 
 /// One kind of record and what is done to it.
@@ -62,12 +62,26 @@ enum Row {
 }
 
 /// What was measured of one workload.
-pub(crate) struct Table<'a> {
+struct Table<'a> {
     workload: &'a Workload,
     records: usize,
     rounds: usize,
     rows: Vec<(String, Row)>,
     base: Base,
+}
+
+/// What all workloads of a command come to.
+pub(crate) struct Report<'a> {
+    /// Of the command.
+    name: &'a str,
+    choice: &'a Choice,
+    /// Turns of each contender.
+    rounds: usize,
+    base: Base,
+    /// How it was measured, for the line above a table.
+    how: &'a str,
+    tables: Vec<Value>,
+    good: bool,
 }
 
 /// The contender that the others are compared with, and what the table's head calls it.
@@ -130,8 +144,41 @@ impl Workload {
     }
 }
 
+impl<'a> Report<'a> {
+    pub(crate) fn new(name: &'a str, (choice, rounds): (&'a Choice, usize), base: Base, how: &'a str) -> Self {
+        Report { name, choice, rounds, base, how, tables: Vec::new(), good: true }
+    }
+
+    /// Measures one workload, prints its table and judges it; with `--quick` only compares the outputs.
+    pub(crate) fn add(
+        &mut self,
+        (workload, load): (&Workload, &Load),
+        contenders: &[Contender<'_>],
+        goals: &[Goal],
+    ) -> Result<()> {
+        if self.choice.quick {
+            self.good &= check(load, workload, contenders);
+            return Ok(());
+        }
+        let table = Table::measure((workload, load), contenders, (self.rounds, self.base))?;
+        table.print(self.how);
+        self.good &= table.judge(goals);
+        self.tables.push(table.as_json());
+        Ok(())
+    }
+
+    /// Writes what was measured; says whether nothing was missed.
+    pub(crate) fn end(self) -> Result<bool> {
+        if !self.choice.quick {
+            let path = measure::write_json(self.name, &Value::from(self.tables))?;
+            eprintln!("written to {}", path.display());
+        }
+        Ok(self.good)
+    }
+}
+
 /// Whether each writes what it should; says so for each.
-pub(crate) fn check(load: &Load, workload: &Workload, contenders: &[Contender<'_>]) -> bool {
+fn check(load: &Load, workload: &Workload, contenders: &[Contender<'_>]) -> bool {
     let mut good = true;
     for (index, Contender { name, start }) in contenders.iter().enumerate() {
         let said = match start {
@@ -151,7 +198,7 @@ pub(crate) fn check(load: &Load, workload: &Workload, contenders: &[Contender<'_
 
 impl<'a> Table<'a> {
     /// Measures all, so many rounds. Who fails once has no further turn.
-    pub(crate) fn measure(
+    fn measure(
         (workload, load): (&'a Workload, &Load),
         contenders: &[Contender<'_>],
         (rounds, base): (usize, Base),
@@ -183,7 +230,7 @@ impl<'a> Table<'a> {
     }
 
     /// Prints it under one line that says how it was measured.
-    pub(crate) fn print(&self, how: &str) {
+    fn print(&self, how: &str) {
         println!(
             "\n{}, {} records, {PARTITIONS} partitions, {how}; {} rounds in turns\n",
             self.workload.name, self.records, self.rounds
@@ -226,7 +273,7 @@ impl<'a> Table<'a> {
 
     /// Says of each goal whether it is met; whether none is missed and nobody failed. A contender that is not there leaves
     /// a goal open.
-    pub(crate) fn judge(&self, goals: &[Goal]) -> bool {
+    fn judge(&self, goals: &[Goal]) -> bool {
         let mut judged = Vec::new();
         let mut open = Vec::new();
         for Goal { what, of, against, by, limit } in goals {
@@ -255,7 +302,7 @@ impl<'a> Table<'a> {
         })
     }
 
-    pub(crate) fn as_json(&self) -> Value {
+    fn as_json(&self) -> Value {
         let sample = |s: &Sample| json!({ "cpu_us": s.cpu_us, "per_second": s.per_second, "rss_mib": s.rss_mib, "whole_us": s.whole_us, "broker_us": s.broker_us, "load": s.load });
         let row = |row: &Row| match row {
             Row::Measured(samples) => samples.iter().map(sample).collect(),
