@@ -22,6 +22,11 @@ use crate::window::{Count, watched};
 
 /// The most records that one call gets, whatever the caller hands over.
 const BATCH: usize = 128;
+/// The most bytes of several records that one call gets, whatever the transform's memory: what is copied into a guest, by
+/// it and out of it again should still be in the CPU's cache, and copies of all of them fit the window of the SDK.
+const BATCH_BYTES: usize = 192 << 10;
+/// What a buffer between host and guest keeps from one batch to the next.
+pub(crate) const KEPT_BYTES: usize = 1 << 20;
 
 /// Why `Instance::run` ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -208,11 +213,12 @@ impl Instance {
     fn fill(&mut self, records: &[Record<'_>]) -> usize {
         let (limit, framed) = (self.input_limit(), self.generation.world() == World::Packed);
         self.input.clear();
-        self.input.shrink_to(1 << 20);
+        self.input.shrink_to(KEPT_BYTES);
         let mut bytes = 0;
         for (i, record) in records.iter().take(BATCH).enumerate() {
+            let most = if i == 0 { limit } else { limit.min(BATCH_BYTES) };
             match frame::input_len(record) {
-                Some(len) if bytes + len <= limit => {
+                Some(len) if bytes + len <= most => {
                     bytes += len;
                     if framed {
                         frame::encode_input(&mut self.input, record, len);

@@ -12,6 +12,7 @@ use crate::drive;
 use crate::fault::{Fault, FaultCode};
 use crate::frame;
 use crate::host::Host;
+use crate::instance::KEPT_BYTES;
 use crate::window::{Reading, Window};
 
 pub(crate) const SINK: &str = "pelton:transform/packed-sink@0.1.0";
@@ -56,7 +57,7 @@ impl Sink {
         let Taken { batch, count, side, .. } = &mut self.taken;
         (*batch, *count) = (records, 0);
         side.clear();
-        side.shrink_to(64 << 10);
+        side.shrink_to(KEPT_BYTES);
     }
 }
 

@@ -207,6 +207,21 @@ fn a_batch_larger_than_the_guest_goes_in_parts() {
 }
 
 #[test]
+fn a_batch_of_large_records_goes_in_parts_however_large_the_guest_may_be() {
+    let value = format!("emit {}", "x".repeat(64 << 10));
+    for world in ["packed", "typed"] {
+        let mut instance = instance(world, limits(|limits| limits.memory = 64 << 20));
+        run(&mut instance, &[record(&value)]);
+        let alone = instance.memory_bytes();
+        let outcomes = run(&mut instance, &vec![record(&value); 100]);
+        assert!(outcomes.iter().all(|outcome| outcome.text().len() == 64 << 10), "{world}");
+        // 6.4 MiB of input, of which the guest saw two records at a time
+        let grown = instance.memory_bytes() - alone;
+        assert!(grown < 1 << 20, "{world}: {grown}");
+    }
+}
+
+#[test]
 fn log_lines_per_second() {
     let observed = |log_bytes_per_second| Spec {
         observe_guest_text: true,

@@ -144,13 +144,13 @@ fn an_instance_lives_as_long_as_nothing_fails() {
 fn a_batch_for_which_the_guest_has_no_room_is_not_taken_for_the_one_before() {
     for world in WORLDS {
         let mut instance = instance(world, limits(|limits| limits.memory = 8 << 20));
-        while instance.memory_bytes() < (8 << 20) - (700 << 10) {
-            assert_eq!(acts(&mut instance, &["hoard 100000"]), [Out::Keep]);
+        while instance.memory_bytes() < (8 << 20) - (64 << 10) {
+            assert_eq!(acts(&mut instance, &["hoard 50000"]), [Out::Keep]);
         }
         assert_eq!(acts(&mut instance, &["emit old"; 5])[4].text(), "old");
         assert_eq!(instance.renewals(), 0);
-        // a megabyte in all, each record no more than it may be
-        let values: Vec<String> = (0..5).map(|i| format!("emit {i}{}", "x".repeat(200_000))).collect();
+        // one call, for which a page and what is left of the last one are too little
+        let values: Vec<String> = (0..5).map(|i| format!("emit {i}{}", "x".repeat(35_000))).collect();
         let outcomes = acts(&mut instance, &values.iter().map(String::as_str).collect::<Vec<_>>());
         for (i, outcome) in outcomes.iter().enumerate() {
             assert!(outcome.text().starts_with(&i.to_string()), "{world} {i}: {}", &outcome.text()[..10]);
