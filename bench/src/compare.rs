@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use boundary_work::Work;
 use clap::Args;
 use pelton_integration::broker;
+use std::path::PathBuf;
 
 /// At-least-once is not to be much quicker: records a second of exactly-once against it.
 const GUARANTEE: f64 = 0.95;
@@ -19,6 +20,9 @@ pub(crate) struct Options {
     /// Turns of each contender.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Also Pelton with this library loaded before its own, say another allocator. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    preload: Vec<PathBuf>,
     #[command(flatten)]
     choice: Choice,
 }
@@ -47,24 +51,32 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut report = Report::new("raw", (&options.choice, options.rounds), BASE, "1 worker, 100 ms commits");
     for (workload, cpu, rate) in plan {
         let load = workload.load(&broker.bootstrap, options.choice.records(workload), Form::Bytes)?;
-        report.add((workload, &load), &contenders(workload, &modules), &goals(*cpu, *rate))?;
+        report.add((workload, &load), &contenders(workload, &modules, &options.preload), &goals(*cpu, *rate))?;
     }
     report.end()
 }
 
-fn contenders<'a>(workload: &Workload, modules: &'a Modules) -> Vec<Contender<'a>> {
+fn contenders<'a>(workload: &Workload, modules: &'a Modules, preload: &'a [PathBuf]) -> Vec<Contender<'a>> {
     let work = workload.work;
     let module = modules.of(work);
     let raw = |lanes| move |place: Place<'_>| raw::Settings { lanes, work, ..Default::default() }.start(place);
     let pelton = |delivery: &'static str| move |place: Place<'_>| Pelton::of(work, module, delivery).start(place);
     let loose = move |place: Place<'_>| raw::Settings { work, loose: true, ..Default::default() }.start(place);
-    vec![
+    let with = |library: &'a PathBuf| {
+        let start = move |place: Place<'_>| {
+            Pelton { preload: Some(library), ..Pelton::of(work, module, EXACTLY_ONCE) }.start(place)
+        };
+        Contender { name: format!("Pelton, with {}", library.display()), start: Ok(Box::new(start)) }
+    };
+    let mut contenders = vec![
         Contender { name: BASE.name.into(), start: Ok(Box::new(raw(2))) },
         Contender { name: "bare loop, 2 lanes, at-least-once".into(), start: Ok(Box::new(loose)) },
         Contender { name: "bare loop, 1 lane".into(), start: Ok(Box::new(raw(1))) },
         Contender { name: PELTON.into(), start: Ok(Box::new(pelton(EXACTLY_ONCE))) },
         Contender { name: LOOSE.into(), start: Ok(Box::new(pelton(AT_LEAST_ONCE))) },
-    ]
+    ];
+    contenders.extend(preload.iter().map(with));
+    contenders
 }
 
 fn goals(cpu: f64, rate: f64) -> [Goal; 3] {

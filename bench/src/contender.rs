@@ -25,6 +25,8 @@ pub(crate) struct Pelton<'a> {
     pub(crate) also: Vec<String>,
     /// Of what it writes.
     pub(crate) codec: Codec,
+    /// A library that is loaded before its own, say another allocator.
+    pub(crate) preload: Option<&'a Path>,
 }
 
 /// Where it works.
@@ -46,12 +48,12 @@ impl<'a> Pelton<'a> {
             work => format!("{{ work: {work} }}"),
         };
         let transform = format!("    settings: {settings}\n    on_error: {{ then: stop }}\n");
-        Pelton { delivery, module, transform, also: Vec::new(), codec: Codec::None }
+        Pelton { delivery, module, transform, also: Vec::new(), codec: Codec::None, preload: None }
     }
 
     pub(crate) fn start(&self, place: Place<'_>) -> Result<Process> {
         let Place { bootstrap, group, input, output, home } = place;
-        let Pelton { delivery, module, transform, also, codec } = self;
+        let Pelton { delivery, module, transform, also, codec, preload } = self;
         let config = format!(
             "application: {group}\ninstance: bench\nworkers: 1\nadmin: off\nkafka:\n  bootstrap_servers: {bootstrap}\n  \
              producer: {{ properties: {{ compression.type: {} }} }}\ndelivery: {delivery}\ntransforms:\n  \
@@ -61,7 +63,11 @@ impl<'a> Pelton<'a> {
             module.display(),
             also.join(", ")
         );
-        run(&config, home)
+        let mut command = command(&config, home)?;
+        if let Some(library) = preload {
+            command.env("LD_PRELOAD", library);
+        }
+        spawn(command, &format!("{home}/log"))
     }
 }
 
@@ -87,10 +93,14 @@ impl Default for raw::Settings {
 
 /// Pelton with this configuration, both in the directory `home`, where its `log` is too.
 pub(crate) fn run(config: &str, home: &str) -> Result<Process> {
+    spawn(command(config, home)?, &format!("{home}/log"))
+}
+
+fn command(config: &str, home: &str) -> Result<Command> {
     fs::write(format!("{home}/config.yaml"), config)?;
     let mut command = Command::new(process::binary());
     command.args(["run", "-c", &format!("{home}/config.yaml")]);
-    spawn(command, &format!("{home}/log"))
+    Ok(command)
 }
 
 pub(crate) fn spawn(mut command: Command, log: &str) -> Result<Process> {

@@ -133,7 +133,7 @@ fn one(bootstrap: &str, group: &str, contender: Contender, options: &Options, br
             let delivery = format!("{{ latency: {latency}, guarantee: {guarantee} }}");
             let module = guest::module("identity");
             let (transform, also, codec) = Default::default();
-            Pelton { delivery: &delivery, module: &module, transform, also, codec }.start(place)
+            Pelton { delivery: &delivery, module: &module, transform, also, codec, preload: None }.start(place)
         }
     }?;
     let stream = Stream::start(bootstrap, &input, PARTITIONS, options.rate)?;

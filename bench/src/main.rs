@@ -6,6 +6,7 @@ mod boundary;
 mod cold;
 mod compare;
 mod contender;
+mod flame;
 mod instructions;
 mod instruments;
 mod latency;
@@ -13,6 +14,7 @@ mod measure;
 mod neighbours;
 mod parallel;
 mod peers;
+mod profile;
 mod raw;
 mod reload;
 mod scale;
@@ -74,6 +76,8 @@ enum Bench {
     },
     /// Instructions of the middle of the loop, counted by Valgrind, against the baseline. No Kafka.
     Instructions(instructions::Options),
+    /// Where the time goes at full load, sampled by perf: whose code, which threads, and a flame graph.
+    Profile(profile::Options),
     /// What Valgrind watches.
     #[command(hide = true)]
     HotPath { module: std::path::PathBuf },
@@ -109,6 +113,7 @@ fn main() -> ExitCode {
         Bench::Soak(options) => soak::run(&options),
         Bench::Reload(options) => reload::run(&options),
         Bench::Instructions(options) => instructions::run(&options),
+        Bench::Profile(options) => profile::run(&options),
         Bench::HotPath { module } => instructions::hot_path(&module).map(|()| true),
         Bench::RawLoop { bootstrap, input, output, group, settings } => {
             raw::run(&bootstrap, &input, &output, &group, settings).map(|()| true)

@@ -180,7 +180,8 @@ impl Load {
         let records = (last.progress - first.progress) * self.records as f64;
         let each = |to: Duration, from: Duration| (to - from).as_secs_f64() * 1e6 / records;
         if records < self.records as f64 * 0.2 {
-            bail!("progress came in too few steps to be measured: use more records");
+            let steps: Vec<String> = marks.iter().map(|mark| format!("{:.0}", mark.progress * 100.0)).collect();
+            bail!("progress came in too few steps to be measured ({} %): use more records", steps.join(", "));
         }
         Ok(Sample {
             cpu_us: each(last.cpu, first.cpu),
@@ -213,7 +214,7 @@ impl Load {
         let Watch { from, to, limit } = self.watch;
         let deadline = Instant::now() + limit;
         loop {
-            let committed = kafka::committed(bootstrap, &group, &self.input, self.partitions)?;
+            let committed = kafka::committed_so_far(bootstrap, &group, &self.input, self.partitions)?;
             let progress = committed.iter().map(|p| (*p).max(0)).sum::<i64>() as f64 / self.records as f64;
             if progress >= from && marks.last().is_none_or(|mark| mark.progress < progress) {
                 let broker = broker.map(cpu).transpose()?;

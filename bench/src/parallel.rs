@@ -47,7 +47,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                     "    parallelism: {count}\n    settings: {{ effort: {EFFORT} }}\n    on_error: {{ then: stop }}\n"
                 );
                 let codec = Codec::None;
-                Pelton { delivery: "{ latency: balanced }", module: &module, transform, also, codec }.start(place)
+                Pelton { delivery: "{ latency: balanced }", module: &module, transform, also, codec, preload: None }
+                    .start(place)
             };
             let topics = ["left", "right", "narrow"];
             let sample = load.measure((&format!("{count}-{round}"), &topics), start).context("measuring")?;

@@ -38,9 +38,9 @@ pub(crate) const SIZES: [Shape; 6] = [
     plain("10 B", 10, 2_000_000),
     plain("100 B", 100, 1_500_000),
     plain("1 KB", 1_000, 400_000),
-    plain("10 KB", 10_000, 50_000),
-    plain("100 KB", 100_000, 5_000),
-    plain("900 KB", 900_000, 600),
+    plain("10 KB", 10_000, 150_000),
+    plain("100 KB", 100_000, 15_000),
+    plain("900 KB", 900_000, 1_500),
 ];
 
 /// Half of a value is words, half is noise: it compresses as real ones do.

@@ -304,7 +304,16 @@ impl Reader {
 
 /// The group's committed position of each partition of `topic`; -1 where there is none.
 pub fn committed(bootstrap: &str, group: &str, topic: &str, partitions: i32) -> Result<Vec<i64>> {
-    let consumer: BaseConsumer = client(bootstrap).set("group.id", group).create()?;
+    positions(bootstrap, group, (topic, partitions), "read_committed")
+}
+
+/// The same at once: a position that a transaction is about to commit is not waited for. Under load there is always one.
+pub fn committed_so_far(bootstrap: &str, group: &str, topic: &str, partitions: i32) -> Result<Vec<i64>> {
+    positions(bootstrap, group, (topic, partitions), "read_uncommitted")
+}
+
+fn positions(bootstrap: &str, group: &str, (topic, partitions): (&str, i32), isolation: &str) -> Result<Vec<i64>> {
+    let consumer: BaseConsumer = client(bootstrap).set("group.id", group).set("isolation.level", isolation).create()?;
     let mut list = TopicPartitionList::new();
     (0..partitions).for_each(|p| {
         list.add_partition(topic, p);
