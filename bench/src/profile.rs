@@ -71,7 +71,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     let path = match &options.output {
         Some(path) => path.clone(),
-        None => pelton_integration::cache().join("bench/profile.svg"),
+        None => {
+            let directory = pelton_integration::cache().join("bench");
+            fs::create_dir_all(&directory)?;
+            directory.join("profile.svg")
+        }
     };
     fs::write(&path, flame.draw(&title)).with_context(|| path.display().to_string())?;
     println!("\ndrawn in {}", path.display());
