@@ -34,6 +34,27 @@ pub fn cost<R>(act: impl FnOnce() -> R) -> (R, Cost) {
     (result, Cost { cpu, peak: peak.saturating_sub(before) })
 }
 
+/// CPU that [`slowness`] takes on the machines on which the corpus' bounds were set, next to nobody.
+const YARDSTICK: Duration = Duration::from_millis(if cfg!(debug_assertions) { 12 } else { 3 });
+/// A machine that is slower than that says nothing about bounds.
+const SLOWEST: f64 = 4.0;
+
+/// How much more CPU time the same work takes on this machine, at this moment, than where bounds were set: 1 or more. A machine
+/// that shares its cores with others may need twice as much from one hour to the next.
+pub fn slowness() -> f64 {
+    let start = cpu();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..STEPS {
+        state ^= std::hint::black_box(state) << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+    }
+    std::hint::black_box(state);
+    (cpu().saturating_sub(start).as_secs_f64() / YARDSTICK.as_secs_f64()).clamp(1.0, SLOWEST)
+}
+
+const STEPS: u32 = 2_000_000;
+
 /// Memory that the process has now, in bytes, without what the allocator keeps in reserve.
 pub fn resident() -> u64 {
     trim();
@@ -72,4 +93,15 @@ fn status(name: &str) -> u64 {
 pub fn median<T: Ord + Copy>(values: &mut [T]) -> T {
     values.sort_unstable();
     values[values.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_never_called_quicker_than_it_is() {
+        let slow: Vec<f64> = (0..5).map(|_| slowness()).collect();
+        assert!(slow.iter().all(|slow| (1.0..=SLOWEST).contains(slow)), "{slow:?}");
+    }
 }

@@ -10,7 +10,7 @@ use pelton_sandbox::{FaultCode, Generation, Grants, Instance, Limits, PrepareErr
 
 use super::attack::{Attack, Guest, Outcome};
 use super::guests;
-use super::measure::{Cost, cost, median, resident};
+use super::measure::{Cost, cost, median, resident, slowness};
 
 /// Repetitions that are not measured, at most: the pool's slots get warm.
 const WARM_UP: usize = 2;
@@ -128,7 +128,10 @@ impl Judge<'_> {
         // At load nothing is called.
         let cpu = if matches!(self.expected, Outcome::Load(_) | Outcome::Prepare(_)) { attack.cpu } else { cpu };
         if cost.cpu > cpu {
-            self.complain(format!("{:?} of CPU, {cpu:?} allowed", cost.cpu));
+            let slowness = slowness();
+            if cost.cpu > cpu.mul_f64(slowness) {
+                self.complain(format!("{:?} of CPU, {cpu:?} allowed, times {slowness:.1} on this machine", cost.cpu));
+            }
         }
         if cost.peak > attack.peak {
             self.complain(format!("{} KiB of memory, {} allowed", cost.peak >> 10, attack.peak >> 10));
