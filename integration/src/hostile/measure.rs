@@ -34,7 +34,8 @@ pub fn cost<R>(act: impl FnOnce() -> R) -> (R, Cost) {
     (result, Cost { cpu, peak: peak.saturating_sub(before) })
 }
 
-/// CPU that [`slowness`] takes on the machines on which the corpus' bounds were set, next to nobody.
+/// CPU that [`slowness`] is taken to need where the corpus' bounds were set. An estimate, not measured there: half of what a machine
+/// took (20 to 26 ms, debug) on which records cost about twice the CPU that they did on those; in release a guess.
 const YARDSTICK: Duration = Duration::from_millis(if cfg!(debug_assertions) { 12 } else { 3 });
 /// A machine that is slower than that says nothing about bounds.
 const SLOWEST: f64 = 4.0;
