@@ -1,6 +1,7 @@
 //! Which of a worker's partitions are paused, because a transform that reads them has used up its budget of failures
 //! (until a reload replaces it, it is resumed, or the process ends) or its share of the worker's time (until that has grown
-//! back), or because somebody wants it paused. Decides; the worker carries out.
+//! back), because somebody wants it paused, or because its lane looks for a refused record in others. Decides; the worker
+//! carries out.
 //!
 //! Two facts of librdkafka's source shape this. A resumed partition goes on where a record was last handed out, which after
 //! a rollback is too far, because a seek does not move that mark: so a partition is paused only once something of it was
@@ -43,6 +44,8 @@ pub struct Owned {
     pub partition: TopicPartition,
     /// Something of it was read.
     pub read: bool,
+    /// Its lane looks for a refused record in other partitions.
+    pub aside: bool,
 }
 
 /// What is to be done.
@@ -74,7 +77,7 @@ impl Holds {
         self.allowances = allowances.to_vec();
     }
 
-    /// Nothing can be held, and nothing is: the rule.
+    /// Nothing is held, and nothing can be but what is left aside: the rule.
     pub fn is_idle(&self) -> bool {
         self.paused.is_empty()
             && self.allowances.iter().all(|allowance| allowance.paused().is_none())
@@ -101,8 +104,8 @@ impl Holds {
             .flat_map(|(allowance, _)| &allowance.topics)
             .collect();
         let mut changes = Changes::default();
-        for Owned { partition, read } in partitions {
-            let wanted = topics.iter().any(|topic| **topic == partition.topic);
+        for Owned { partition, read, aside } in partitions {
+            let wanted = *aside || topics.iter().any(|topic| **topic == partition.topic);
             match (wanted, self.paused.contains(partition)) {
                 (true, false) if *read => {
                     self.paused.insert(partition.clone());
@@ -165,7 +168,7 @@ mod tests {
 
         fn look(&mut self, owned: &[(&str, bool)]) -> (Vec<String>, Vec<String>) {
             let partitions: Vec<Owned> =
-                owned.iter().map(|(topic, read)| Owned { partition: p(topic), read: *read }).collect();
+                owned.iter().map(|(topic, read)| Owned { partition: p(topic), read: *read, aside: false }).collect();
             let changes = self.holds.changes(&partitions, &self.spent, self.now);
             let names = |all: Vec<TopicPartition>| all.iter().map(|p| p.topic.to_string()).collect();
             (names(changes.pause), names(changes.resume))

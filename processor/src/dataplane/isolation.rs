@@ -3,11 +3,14 @@
 //!
 //! When a transaction fails for such a reason the lane's next ones are smaller, by eight each time, until one record is
 //! alone and has failed [`STRIKES`] times. That record is then *condemned*: its transform's policy settles it in place of
-//! its outputs. Transactions grow again, twice with each commit, once all records of the failed one have passed: commits of
-//! other partitions, which need not hold the culprit, must not undo the search.
+//! its outputs. Transactions grow again, twice with each commit, once all records of the failed one have passed.
+//!
+//! Meanwhile the lane's other partitions, and those that have passed, are left aside: in transactions of one record they
+//! could not be kept up with, and what the culprit's partition brings would wait behind them for ever.
 
 use pelton_kafka::{Batch, Offset, Position, TopicPartition, TxnError};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// Failures of a record in a transaction of its own after which it is condemned: a topic that is just being changed must
 /// not cost a record.
@@ -15,6 +18,8 @@ const STRIKES: u32 = 3;
 const SHRINK: u64 = 8;
 /// Transactions of this many records count as full size again.
 const FULL: u64 = 4096;
+/// A search that nothing came to for so long is over: its records may be deleted, or their transform be paused.
+const QUIET: Duration = Duration::from_secs(30);
 
 /// One lane's search.
 #[derive(Debug, Default)]
@@ -24,6 +29,8 @@ pub struct Isolation {
     /// How far the transaction went that was refused last: the culprit is before one of these positions.
     within: BTreeMap<TopicPartition, Position>,
     suspects: BTreeMap<TopicPartition, Suspect>,
+    /// When nothing of what is looked for began to come.
+    quiet_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -89,12 +96,32 @@ impl Isolation {
                 self.within.remove(partition);
             }
         }
-        if self.suspects.is_empty() && self.within.is_empty() {
+        if !self.is_on() {
             self.limit = (limit * 2 < FULL).then_some(limit * 2);
         }
     }
 
-    /// The partition is not ours any more.
+    /// Whether the culprit is still to be found, or to pass.
+    pub fn is_on(&self) -> bool {
+        !(self.within.is_empty() && self.suspects.is_empty())
+    }
+
+    /// Whether this partition of the lane has to wait for that: it need not hold the culprit.
+    pub fn leaves_aside(&self, partition: &TopicPartition) -> bool {
+        self.is_on() && !self.within.contains_key(partition) && !self.suspects.contains_key(partition)
+    }
+
+    /// Ends a search to which nothing comes any more. `idle`: the lane has nothing open and nothing to end.
+    pub fn end_if_quiet(&mut self, idle: bool, now: Instant) {
+        if !idle || !self.is_on() {
+            self.quiet_since = None;
+        } else if now.saturating_duration_since(*self.quiet_since.get_or_insert(now)) >= QUIET {
+            self.within.clear();
+            self.suspects.clear();
+        }
+    }
+
+    /// The lane does not read the partition any more.
     pub fn forget(&mut self, partition: &TopicPartition) {
         self.suspects.remove(partition);
         self.within.remove(partition);
@@ -105,10 +132,6 @@ impl Isolation {
         let suspect = self.suspects.get(partition).filter(|s| s.strikes >= STRIKES)?;
         let only = batch.get(0).filter(|message| batch.len() == 1 && message.offset() == suspect.offset);
         only.map(|_| suspect.refusal.clone())
-    }
-
-    pub fn is_searching(&self) -> bool {
-        self.limit.is_some()
     }
 }
 
@@ -159,7 +182,7 @@ mod tests {
         isolation.committed(&[(p(0), Position(42))]);
         assert_eq!((isolation.room(0), isolation.room(1)), (2, 1));
         (0..12).for_each(|_| isolation.committed(&[]));
-        assert!(!isolation.is_searching());
+        assert_eq!(isolation.room(1_000_000), usize::MAX);
     }
 
     /// Seen by the torture run: five partitions without fault and one with; the search never came to its end.
@@ -174,6 +197,34 @@ mod tests {
         isolation.committed(&[(p(0), Position(99))]);
         assert_eq!(isolation.room(0), 80, "one of its records is left");
         isolation.committed(&[(p(0), Position(100))]);
+        assert_eq!(isolation.room(0), 160);
+    }
+
+    #[test]
+    fn partitions_that_need_not_hold_the_culprit_are_left_aside_until_it_has_passed() {
+        let mut isolation = Isolation::default();
+        let aside = |isolation: &Isolation| [0, 1].map(|partition| isolation.leaves_aside(&p(partition)));
+        assert_eq!(aside(&isolation), [false, false]);
+        refused(&mut isolation, 640, None).unwrap();
+        assert_eq!(aside(&isolation), [false, true]);
+        refused(&mut isolation, 1, Some(41)).unwrap();
+        assert_eq!(aside(&isolation), [false, true]);
+        isolation.committed(&[(p(0), Position(42))]);
+        assert_eq!(aside(&isolation), [false, false], "over, although transactions are still small");
+        assert_eq!(isolation.room(0), 2);
+    }
+
+    #[test]
+    fn a_search_that_nothing_comes_to_is_over_after_a_while() {
+        let (mut isolation, start) = (Isolation::default(), Instant::now());
+        refused(&mut isolation, 640, None).unwrap();
+        for (idle, second, on) in [(true, 0, true), (false, 29, true), (true, 31, true), (true, 60, true)] {
+            isolation.end_if_quiet(idle, start + Duration::from_secs(second));
+            assert_eq!(isolation.is_on(), on, "second {second}");
+        }
+        isolation.end_if_quiet(true, start + Duration::from_secs(61));
+        assert!(!isolation.is_on());
+        isolation.committed(&[(p(1), Position(7))]);
         assert_eq!(isolation.room(0), 160);
     }
 

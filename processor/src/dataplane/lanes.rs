@@ -134,7 +134,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     /// What the only record of `batch` is condemned for, if it is.
     pub fn verdict(&self, lane: usize, batch: &Batch) -> Option<Refusal> {
         let isolation = &self.lanes[lane].isolation;
-        if !isolation.is_searching() {
+        if !isolation.is_on() {
             return None;
         }
         let message = batch.get(0)?;
@@ -278,11 +278,23 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         if state.sink.abandon(partitions, cause.clone()) { Ok(()) } else { Err(WorkerError::Stuck(cause)) }
     }
 
+    /// Whether a lane looks for a refused record.
+    pub fn is_searching(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.isolation.is_on())
+    }
+
     /// The partitions that could be held.
-    pub fn owned(&self) -> Vec<Owned> {
+    pub fn owned(&mut self, now: Instant) -> Vec<Owned> {
+        for lane in &mut self.lanes {
+            lane.isolation.end_if_quiet(matches!(lane.phase, Phase::Idle), now);
+        }
+        let aside = |partition: &TopicPartition| {
+            self.assignment.lane(partition).is_some_and(|lane| self.lanes[lane].isolation.leaves_aside(partition))
+        };
         let owned = |(partition, next): (&TopicPartition, Option<Position>)| Owned {
             partition: partition.clone(),
             read: next.is_some(),
+            aside: aside(partition),
         };
         self.assignment.places().map(owned).collect()
     }
@@ -353,7 +365,10 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         }
         self.moving = false;
         let moves = self.assignment.moves();
-        moves.iter().for_each(|moved| self.assignment.moved(moved));
+        for moved in &moves {
+            self.lanes.iter_mut().for_each(|lane| lane.isolation.forget(&moved.partition));
+            self.assignment.moved(moved);
+        }
         moves
     }
 

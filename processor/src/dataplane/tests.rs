@@ -343,6 +343,49 @@ fn a_refused_record_is_found_by_smaller_transactions_and_goes_by_its_policy() {
     assert!(sizes.iter().rev().take(20).any(|size| *size >= 128), "{sizes:?}");
 }
 
+/// Seen by the torture run on a slow machine: in transactions of one record a lane did not keep up with its other
+/// partition, behind which the refused record waited for ever, in this process and in its successors.
+#[test]
+fn a_refused_record_is_found_although_more_comes_to_its_lane_than_goes_one_by_one() {
+    let mut w = World::new(3, 100);
+    w.event(Event::Assign(vec![0, 1, 2]));
+    w.refuse_of(2, 50);
+    let rounds = (0..2_000).find(|_| {
+        w.grow(0, 5);
+        w.steps(1);
+        w.advance(10 * MS);
+        w.visible(2) == 100
+    });
+    assert!(rounds.is_some(), "{} and {} of {} records are through", w.visible(2), w.visible(0), w.len(0));
+    assert_eq!(w.condemned(), [50]);
+    w.finish();
+    assert_eq!((w.visible(0), w.paused()), (w.len(0), 0), "what was left aside goes on");
+    w.check();
+}
+
+#[test]
+fn a_search_ends_when_what_it_looks_for_moves_to_another_lane() {
+    let mut w = World::new(4, 100);
+    // Lanes: 0 and 2, 1 and 3.
+    w.event(Event::Assign(vec![0, 1, 2, 3]));
+    w.refuse_of(0, 50);
+    (0..100).find(|_| {
+        w.steps(1);
+        w.advance(10 * MS);
+        w.counted().rolled_back == 1
+    });
+    w.event(Event::Revoke { partitions: vec![1, 3], lost: false });
+    w.grow(2, 400);
+    // Sooner than a search would end by itself.
+    (0..1_000).for_each(|_| {
+        w.steps(1);
+        w.advance(20 * MS);
+    });
+    assert_eq!(w.lanes_in_use(), 2);
+    assert_eq!((w.visible(0), w.visible(2), w.paused()), (100, 500, 0));
+    w.check();
+}
+
 #[test]
 fn a_refused_record_whose_dead_letter_is_refused_too_ends_the_worker_and_is_not_skipped() {
     let mut w = World::new(1, 100);

@@ -265,13 +265,15 @@ where
         }
     }
 
-    /// Pauses what transforms read that are over their budget or share, and lets go what is within again.
+    /// Pauses what transforms read that are over their budget or share, and what a search leaves aside; lets go what need
+    /// not be held any more.
     fn hold_and_let_go(&mut self) -> Result<(), WorkerError> {
         let now = self.source.now();
-        if self.holds.is_idle() || !self.holds.is_due(now) {
+        let idle = self.holds.is_idle() && !self.lanes.is_searching();
+        if idle || !self.holds.is_due(now) {
             return Ok(());
         }
-        let Changes { pause, resume } = self.holds.changes(&self.lanes.owned(), &self.spent, now);
+        let Changes { pause, resume } = self.holds.changes(&self.lanes.owned(now), &self.spent, now);
         if !pause.is_empty() {
             self.source.pause(&pause).map_err(WorkerError::Seek)?;
         }

@@ -53,6 +53,8 @@ struct Cluster {
     produce_fails_at: Option<i64>,
     /// Commits refuse a transaction with this input offset, for the record's sake, unless its outcome is the policy's.
     refused: Option<i64>,
+    /// Only of this partition.
+    refused_of: Option<i32>,
     /// Also refuse what the policy makes of it.
     refused_for_good: bool,
     /// Commits leave the producer in doubt.
@@ -102,6 +104,7 @@ impl World {
             failing_begins: 0,
             produce_fails_at: None,
             refused: None,
+            refused_of: None,
             refused_for_good: false,
             doubtful: 0,
             hanging: [false; LANES],
@@ -238,7 +241,13 @@ impl World {
     /// The brokers refuse this record's outputs; `for_good`: its dead letter too.
     pub(super) fn refuse(&mut self, offset: i64, for_good: bool) {
         let cluster = &mut *self.cluster.borrow_mut();
-        (cluster.refused, cluster.refused_for_good) = (Some(offset), for_good);
+        (cluster.refused, cluster.refused_of, cluster.refused_for_good) = (Some(offset), None, for_good);
+    }
+
+    /// The brokers refuse the outputs of this record of this partition.
+    pub(super) fn refuse_of(&mut self, partition: i32, offset: i64) {
+        self.refuse(offset, false);
+        self.cluster.borrow_mut().refused_of = Some(partition);
     }
 
     /// The next commits succeed, but leave their producers in doubt.
@@ -642,7 +651,7 @@ impl Cluster {
             return Err(TxnError::own(Fate::Replace, Blame::Identity, "commit", "_FENCED", "fenced"));
         }
         if let Some(refused) = self.refused
-            && records.iter().any(|(_, offset)| *offset == refused)
+            && records.iter().any(|(p, offset)| *offset == refused && self.refused_of.is_none_or(|of| of == *p))
             && (!judged || self.refused_for_good)
         {
             return Err(TxnError::own(Fate::Abort, Blame::Record, "produce", "MSG_SIZE_TOO_LARGE", "told to refuse"));
