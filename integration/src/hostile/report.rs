@@ -7,6 +7,7 @@ use std::path::Path;
 
 use pelton_sandbox::World;
 
+use super::measure::yardstick;
 use super::run::Finding;
 
 const BEGIN: &str = "<!-- ./dev hostile writes what follows -->";
@@ -53,7 +54,8 @@ fn machine() -> String {
         cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("", |(_, name)| name);
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let build = if cfg!(debug_assertions) { "debug build" } else { "release build" };
-    format!("Measured on {cpus} CPUs, {model}; {build}.\n")
+    let yardstick = yardstick().as_secs_f64() * 1e3;
+    format!("Measured on {cpus} CPUs, {model}; {build}; a fixed piece of work took {yardstick:.1} ms.\n")
 }
 
 /// Puts `tables` where an earlier one was.
