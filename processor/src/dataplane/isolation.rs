@@ -72,6 +72,7 @@ impl Isolation {
     ) -> Result<(), Hopeless> {
         self.limit = Some((records / SHRINK).max(1));
         self.within = progress.into_iter().collect();
+        self.quiet_since = None;
         let Some((partition, offset)) = alone else { return Ok(()) };
         let refusal = Refusal { topic: cause.topic, reason: format!("{} ({})", cause.text, cause.name) };
         let suspect = self.suspects.entry(partition.clone()).or_insert(Suspect { offset, strikes: 0, refusal });
@@ -226,6 +227,9 @@ mod tests {
         assert!(!isolation.is_on());
         isolation.committed(&[(p(1), Position(7))]);
         assert_eq!(isolation.room(0), 160);
+        refused(&mut isolation, 1, Some(41)).unwrap();
+        isolation.end_if_quiet(true, start + Duration::from_secs(3_600));
+        assert!(isolation.is_on(), "another search has a while of its own");
     }
 
     #[test]
