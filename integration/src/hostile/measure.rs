@@ -34,8 +34,9 @@ pub fn cost<R>(act: impl FnOnce() -> R) -> (R, Cost) {
     (result, Cost { cpu, peak: peak.saturating_sub(before) })
 }
 
-/// CPU that the [`yardstick`] is taken to need where the table in docs/security.md is from, and so, presumably, the corpus' bounds. Carried over from another machine, where
-/// it took 16.5 ms (release 3.3 ms) and the 42 attacks of more than 8 ms that no deadline ends took 1.51 times (median) what the table says.
+/// CPU that the [`yardstick`] is taken to need where the table in docs/security.md is from, and so, presumably, the corpus'
+/// bounds. Carried over from another machine, where it took 16.5 ms (release 3.3 ms) and the 42 attacks of more than 8 ms that
+/// no deadline ends took 1.51 times (median) what the table says.
 const YARDSTICK: Duration = Duration::from_micros(if cfg!(debug_assertions) { 11_000 } else { 2_200 });
 /// A machine that is slower than that says nothing about bounds.
 const SLOWEST: f64 = 4.0;
