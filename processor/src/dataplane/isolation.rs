@@ -122,10 +122,10 @@ impl Isolation {
         }
     }
 
-    /// The lane does not read the partition any more.
-    pub fn forget(&mut self, partition: &TopicPartition) {
-        self.suspects.remove(partition);
-        self.within.remove(partition);
+    /// The lane does not read these partitions any more.
+    pub fn forget(&mut self, gone: impl Fn(&TopicPartition) -> bool) {
+        self.suspects.retain(|partition, _| !gone(partition));
+        self.within.retain(|partition, _| !gone(partition));
     }
 
     /// What the only record of `batch` is condemned for, if it is. `partition` is its partition.
@@ -248,7 +248,7 @@ mod tests {
         refused(&mut isolation, 1, Some(9)).unwrap();
         refused(&mut isolation, 1, Some(9)).unwrap();
         assert_eq!(isolation.verdict(&p(0), &batch(9)), None, "two strikes are not three");
-        isolation.forget(&p(0));
+        isolation.forget(|partition| *partition == p(0));
         assert!(isolation.suspects.is_empty() && isolation.within.is_empty());
     }
 }

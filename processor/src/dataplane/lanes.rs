@@ -1,5 +1,5 @@
-//! A worker's lanes: the open transactions, what each of them will commit, and the duty to finish before a partition
-//! goes (I6).
+//! A worker's lanes: the open transactions and what each of them will commit. [`rebalance`] has the duty to finish before
+//! a partition goes (I6).
 //!
 //! ```text
 //!              first record            due, revoke, move, stop; a record that could not be produced
@@ -13,7 +13,9 @@
 //! renewing has no open work: nobody waits for it. A committer whose call never returns is left behind, and its lane
 //! recovers with another.
 
-use super::assignment::{Assignment, Move};
+mod rebalance;
+
+use super::assignment::Assignment;
 use super::counters::Counters;
 use super::holds::Owned;
 use super::isolation::Refusal;
@@ -26,7 +28,7 @@ use super::traced::Traces;
 use super::utilization::nanos;
 use super::worker::WorkerError;
 use crate::wall::unix_ms;
-use pelton_kafka::{Batch, Blame, Fate, Position, RebalanceHandler, Standings, TopicPartition, TxnError};
+use pelton_kafka::{Batch, Blame, Fate, Position, Standings, TopicPartition, TxnError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,8 +36,6 @@ use std::time::{Duration, Instant};
 const UNREADY_AFTER: u32 = 3;
 /// A lane that is at one commit or renewal for so long does not count as ready either.
 const UNREADY_BUSY: Duration = Duration::from_secs(15);
-/// How often a revocation that waits looks at what it waits for.
-const LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub struct Lanes<K, P> {
@@ -283,11 +283,20 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         self.lanes.iter().any(|lane| lane.isolation.is_on())
     }
 
-    /// The partitions that could be held.
-    pub fn owned(&mut self, now: Instant) -> Vec<Owned> {
+    /// Ends the searches to which nothing comes any more.
+    pub fn end_quiet_searches(&mut self, now: Instant) {
         for lane in &mut self.lanes {
             lane.isolation.end_if_quiet(matches!(lane.phase, Phase::Idle), now);
         }
+    }
+
+    /// No lane looks for a refused record in these partitions any more.
+    fn forget(&mut self, gone: impl Fn(&TopicPartition) -> bool) {
+        self.lanes.iter_mut().for_each(|lane| lane.isolation.forget(&gone));
+    }
+
+    /// The partitions that could be held.
+    pub fn owned(&self) -> Vec<Owned> {
         let aside = |partition: &TopicPartition| {
             self.assignment.lane(partition).is_some_and(|lane| self.lanes[lane].isolation.leaves_aside(partition))
         };
@@ -327,14 +336,13 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
                 lane.phase = Phase::Renewing { since: Instant::now() };
             }
         }
-        let is_back = |topic: &Arc<str>| {
-            let read = |plan: &Plan| plan.inputs.iter().any(|input| input.name == *topic && input.read);
-            read(&plan) && !read(&self.plan)
-        };
+        let reads = |plan: &Plan, topic: &str| plan.inputs.iter().any(|input| *input.name == *topic && input.read);
+        let is_back = |topic: &str| reads(&plan, topic) && !reads(&self.plan, topic);
         // Only what is still ours of a topic that nobody read for a while: its records were left out.
         let back: Vec<TopicPartition> =
             self.assignment.places().map(|(partition, _)| partition).filter(|p| is_back(&p.topic)).cloned().collect();
         self.read_on(&back);
+        self.forget(|partition| !reads(&plan, &partition.topic));
         self.plan = plan;
         self.switching = false;
     }
@@ -352,24 +360,6 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     /// Where the worker must seek to before it fetches again.
     pub fn take_seeks(&mut self) -> Vec<(TopicPartition, Position)> {
         std::mem::take(&mut self.seeks)
-    }
-
-    /// Partitions that change lanes now, if they are to and may. Seals what stands in the way.
-    pub fn take_moves(&mut self) -> Vec<Move> {
-        if !self.moving {
-            return Vec::new();
-        }
-        self.seal_all();
-        if !self.all_settled() {
-            return Vec::new();
-        }
-        self.moving = false;
-        let moves = self.assignment.moves();
-        for moved in &moves {
-            self.lanes.iter_mut().for_each(|lane| lane.isolation.forget(&moved.partition));
-            self.assignment.moved(moved);
-        }
-        moves
     }
 
     fn take(&mut self, lane: usize, report: Report, now: Instant) -> Result<(), WorkerError> {
@@ -431,72 +421,5 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         for ((partition, position), stamp) in ended.progress.iter().zip(stamps) {
             self.assignment.committed(partition, *position, stamp);
         }
-    }
-
-    /// Waits for the lane's report, at most until a transaction is lost anyway: then its offsets belong to a generation
-    /// of the group that is over, and no broker takes them any more.
-    fn wait_for(&mut self, lane: usize) -> Result<(), WorkerError> {
-        let lost_at = Instant::now() + self.plan.delivery.transaction_timeout;
-        let deadline = self.leave_by.map_or(lost_at, |leave_by| leave_by.min(lost_at));
-        while matches!(self.lanes[lane].phase, Phase::Ending(_)) {
-            if let Some(report) = self.lanes[lane].sink.report(LOOK) {
-                self.take(lane, report, Instant::now())?;
-                continue;
-            }
-            let now = Instant::now();
-            if let Some(cause) = self.lanes[lane].sink.overdue(now) {
-                self.leave_behind(lane, cause)?;
-            }
-            if now >= deadline {
-                tracing::warn!(
-                    lane,
-                    "partitions go while their transaction is undecided: the group's generation fences it"
-                );
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<K: Sink<Fence = P::Fence>, P: Progress> RebalanceHandler for Lanes<K, P> {
-    fn assigned(&mut self, partitions: &[TopicPartition]) -> Vec<usize> {
-        let lanes = partitions.iter().map(|partition| self.assignment.add(partition.clone())).collect();
-        self.counters.rebalances.add(1);
-        self.counters.partitions.set(self.assignment.len() as u64);
-        if !partitions.is_empty() {
-            tracing::info!(added = partitions.len(), owned = self.assignment.len(), "partitions assigned");
-        }
-        lanes
-    }
-
-    fn revoked(&mut self, partitions: &[TopicPartition], lost: bool) {
-        let mut touched: Vec<usize> = partitions.iter().filter_map(|p| self.assignment.lane(p)).collect();
-        touched.sort_unstable();
-        touched.dedup();
-        // First of all: nothing may seek to them any more.
-        for partition in partitions {
-            self.assignment.remove(partition);
-            self.lanes.iter_mut().for_each(|lane| lane.isolation.forget(partition));
-        }
-        self.seeks.retain(|(partition, _)| !partitions.contains(partition));
-        self.counters.rebalances.add(1);
-        self.counters.partitions.set(self.assignment.len() as u64);
-        self.counters.lags.forget(partitions);
-        for &lane in &touched {
-            if lost {
-                let text = "the assignment was lost";
-                self.abort(lane, TxnError::own(Fate::Abort, Blame::Membership, "rebalance", "ASSIGNMENT_LOST", text));
-            } else {
-                self.seal(lane);
-            }
-        }
-        for lane in touched {
-            if let Err(failure) = self.wait_for(lane) {
-                self.failure.get_or_insert(failure);
-            }
-        }
-        self.moving |= !self.assignment.moves().is_empty();
-        tracing::info!(gone = partitions.len(), owned = self.assignment.len(), lost, "partitions revoked");
     }
 }

@@ -387,6 +387,26 @@ fn a_search_ends_when_what_it_looks_for_moves_to_another_lane() {
 }
 
 #[test]
+fn a_search_ends_when_nobody_reads_any_more_what_it_looks_for() {
+    let mut w = World::new(1, 100);
+    w.event(Event::Assign(vec![0]));
+    w.refuse(50, false);
+    (0..100).find(|_| {
+        w.steps(1);
+        w.advance(10 * MS);
+        w.counted().rolled_back == 1
+    });
+    assert!(w.is_searching());
+    w.want_read(false);
+    w.steps(5);
+    assert!(w.is_up_to_date() && !w.is_searching(), "sooner than it would end by itself");
+    w.want_read(true);
+    w.finish();
+    assert_eq!((w.visible(0), w.condemned()), (100, vec![50]), "and begins again with what it looked for");
+    w.check();
+}
+
+#[test]
 fn a_refused_record_whose_dead_letter_is_refused_too_ends_the_worker_and_is_not_skipped() {
     let mut w = World::new(1, 100);
     w.refuse(50, true);

@@ -273,7 +273,8 @@ where
         if idle || !self.holds.is_due(now) {
             return Ok(());
         }
-        let Changes { pause, resume } = self.holds.changes(&self.lanes.owned(now), &self.spent, now);
+        self.lanes.end_quiet_searches(now);
+        let Changes { pause, resume } = self.holds.changes(&self.lanes.owned(), &self.spent, now);
         if !pause.is_empty() {
             self.source.pause(&pause).map_err(WorkerError::Seek)?;
         }

@@ -1,6 +1,8 @@
 //! A cluster in a `RefCell`: partitions of numbered records, committed positions, transactions per lane. It knows what
 //! Kafka would refuse (stale members) and asserts what must never be asked of it (a position that moves back).
 
+mod sink;
+
 use crate::dataplane::breaker::{Allowance, Breaker, Budget, Then, TimeSpent};
 use crate::dataplane::counters::{Counters, Totals};
 use crate::dataplane::holds::Holds;
@@ -8,14 +10,15 @@ use crate::dataplane::isolation::Refusal;
 use crate::dataplane::lanes::Lanes;
 use crate::dataplane::pace::BatchSize;
 use crate::dataplane::plan::{DeliveryPlan, InputTopic, OutputTopic, Plan};
-use crate::dataplane::ports::{Progress, Refused, Report, Sink, Source};
+use crate::dataplane::ports::{Progress, Sink, Source};
 use crate::dataplane::process::Interrupted;
 use crate::dataplane::wanted::Wanted;
 use crate::dataplane::worker::{Order, Orders, Worker, WorkerError};
 use pelton_kafka::{
-    Batch, Blame, ConsumerError, Fate, NotAMember, Output, OwnedMessage, PartitionProgress, Partitioning, Position,
-    ProduceError, RebalanceHandler, Standing, Standings, Start, TopicPartition, TxnError,
+    Batch, ConsumerError, NotAMember, Output, OwnedMessage, Partitioning, Position, ProduceError, RebalanceHandler,
+    Standing, Standings, Start, TopicPartition, TxnError,
 };
+use sink::FakeSink;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -127,17 +130,7 @@ impl World {
             delivery,
             ..Plan::empty()
         });
-        let sinks = (0..LANES)
-            .map(|lane| FakeSink {
-                cluster: Rc::clone(&cluster),
-                lane,
-                open: Vec::new(),
-                by: None,
-                judged: false,
-                pending: Some(Pending::Init),
-                abandoned: 0,
-            })
-            .collect();
+        let sinks = (0..LANES).map(|lane| FakeSink::new(Rc::clone(&cluster), lane)).collect();
         let process: Process = |plan, batch, refusal, sink, _| {
             // I7: a transaction goes by one plan.
             let by = sink.by.get_or_insert_with(|| Arc::clone(plan));
@@ -285,6 +278,11 @@ impl World {
     /// Whether the worker goes by the plan that is wanted.
     pub(super) fn is_up_to_date(&self) -> bool {
         self.worker.version == self.wanted.version()
+    }
+
+    /// Whether a lane looks for a refused record.
+    pub(super) fn is_searching(&self) -> bool {
+        self.worker.lanes.is_searching()
     }
 
     /// The transform has taken so much of the worker's time.
@@ -527,160 +525,6 @@ impl Progress for FakeProgress {
     fn fence(&self) -> Result<u64, NotAMember> {
         let cluster = self.0.borrow();
         if cluster.out_of_group { Err(NotAMember { generation: -1 }) } else { Ok(cluster.generation) }
-    }
-}
-
-#[derive(Debug)]
-struct FakeSink {
-    cluster: Shared,
-    lane: usize,
-    open: Vec<(i32, i64)>,
-    /// The plan that its records were processed by.
-    by: Option<Arc<Plan>>,
-    /// The open transaction's record is settled by the policy.
-    judged: bool,
-    pending: Option<Pending>,
-    abandoned: u32,
-}
-
-#[derive(Debug)]
-enum Pending {
-    Init,
-    Commit { progress: Vec<PartitionProgress>, fence: u64, records: Vec<(i32, i64)>, judged: bool },
-    Abort { partitions: Vec<TopicPartition>, cause: TxnError },
-}
-
-impl Sink for FakeSink {
-    type Fence = u64;
-
-    fn begin(&mut self) -> Result<(), TxnError> {
-        assert!(self.pending.is_none(), "begin while a transaction is ending");
-        self.open.clear();
-        self.by = None;
-        let mut cluster = self.cluster.borrow_mut();
-        if cluster.failing_begins > 0 {
-            cluster.failing_begins -= 1;
-            return Err(TxnError::own(Fate::Replace, Blame::Other, "begin", "TEST", "told to fail"));
-        }
-        Ok(())
-    }
-
-    fn check(&self, _: &Output<'_>) -> Result<(), Refused> {
-        Ok(())
-    }
-
-    fn produce(&mut self, output: &Output<'_>) -> Result<(), ProduceError> {
-        assert!(self.pending.is_none(), "produce while a transaction is ending");
-        let (Partitioning::Fixed(partition), Some(offset)) = (output.partitioning, output.timestamp_ms) else {
-            panic!("the test's closure sets both")
-        };
-        if self.cluster.borrow().produce_fails_at == Some(offset) {
-            return Err(ProduceError::Txn(TxnError::own(Fate::Abort, Blame::Other, "produce", "TEST", "told to fail")));
-        }
-        self.open.push((partition, offset));
-        Ok(())
-    }
-
-    fn seal(&mut self, progress: Vec<PartitionProgress>, fence: u64) {
-        assert!(self.pending.is_none(), "sealed twice");
-        let records = std::mem::take(&mut self.open);
-        self.pending = Some(Pending::Commit { progress, fence, records, judged: self.judged });
-    }
-
-    fn abort(&mut self, partitions: Vec<TopicPartition>, cause: TxnError) {
-        assert!(self.pending.is_none(), "aborted twice");
-        self.open.clear();
-        self.pending = Some(Pending::Abort { partitions, cause });
-    }
-
-    fn report(&mut self, timeout: Duration) -> Option<Report> {
-        let cluster = &mut *self.cluster.borrow_mut();
-        if (cluster.corked[self.lane] && timeout.is_zero()) || cluster.hanging[self.lane] {
-            return None;
-        }
-        let (partitions, cause) = match self.pending.take()? {
-            Pending::Init => return Some(Report::Ready),
-            Pending::Abort { partitions, cause } => (partitions, cause),
-            Pending::Commit { progress, fence, records, judged } => {
-                match cluster.commit(&progress, fence, records, judged) {
-                    Ok(()) if cluster.doubtful > 0 => {
-                        cluster.doubtful -= 1;
-                        self.pending = Some(Pending::Init);
-                        return Some(Report::Committed { ready: false });
-                    }
-                    Ok(()) => return Some(Report::Committed { ready: true }),
-                    Err(cause) => (progress.into_iter().map(|p| p.partition).collect(), cause),
-                }
-            }
-        };
-        let committed = |p: TopicPartition| {
-            let at = cluster.committed.get(&p.partition).map(|at| Position(*at));
-            (p, at)
-        };
-        Some(Report::RolledBack { cause, committed: partitions.into_iter().map(committed).collect() })
-    }
-
-    fn adopt(&mut self, _: &Arc<Plan>) {
-        assert!(self.pending.is_none(), "a plan while a transaction is ending");
-        self.pending = Some(Pending::Init);
-    }
-
-    fn overdue(&self, _: Instant) -> Option<TxnError> {
-        let hangs = self.cluster.borrow().hanging[self.lane] && self.pending.is_some();
-        hangs.then(|| TxnError::own(Fate::Replace, Blame::Brokers, "commit", "STUCK", "told to hang"))
-    }
-
-    fn abandon(&mut self, partitions: Vec<TopicPartition>, cause: TxnError) -> bool {
-        self.cluster.borrow_mut().hanging[self.lane] = false;
-        self.abandoned += 1;
-        self.pending = Some(if partitions.is_empty() { Pending::Init } else { Pending::Abort { partitions, cause } });
-        self.abandoned <= 4
-    }
-}
-
-impl Cluster {
-    fn commit(
-        &mut self,
-        progress: &[PartitionProgress],
-        fence: u64,
-        records: Vec<(i32, i64)>,
-        judged: bool,
-    ) -> Result<(), TxnError> {
-        if self.fencing > 0 {
-            self.fencing -= 1;
-            return Err(TxnError::own(Fate::Replace, Blame::Identity, "commit", "_FENCED", "fenced"));
-        }
-        if let Some(refused) = self.refused
-            && records.iter().any(|(p, offset)| *offset == refused && self.refused_of.is_none_or(|of| of == *p))
-            && (!judged || self.refused_for_good)
-        {
-            return Err(TxnError::own(Fate::Abort, Blame::Record, "produce", "MSG_SIZE_TOO_LARGE", "told to refuse"));
-        }
-        if self.failing > 0 {
-            self.failing -= 1;
-            return Err(TxnError::own(Fate::Abort, Blame::Other, "commit", "TEST", "told to fail"));
-        }
-        if fence != self.generation {
-            return Err(TxnError::own(
-                Fate::Abort,
-                Blame::Membership,
-                "send_offsets",
-                "ILLEGAL_GENERATION",
-                "stale member",
-            ));
-        }
-        self.sizes.push(records.len());
-        if judged {
-            self.condemned.extend(records.iter().map(|(_, offset)| *offset));
-        }
-        for (partition, offset) in records {
-            self.visible.entry(partition).or_default().push(offset);
-        }
-        for progress in progress {
-            let before = self.committed.insert(progress.partition.partition, progress.position.0);
-            assert!(before.is_none_or(|b| b <= progress.position.0), "I4: the position moved back");
-        }
-        Ok(())
     }
 }
 
