@@ -74,19 +74,19 @@ fn by_native(work: Work, record: &Record<'_>, sink: &mut Vec<u8>) -> Result<()> 
 }
 
 fn by_guest(instance: &mut Instance, reading: Reading, batch: &[Record<'_>], sink: &mut Vec<u8>) -> Result<()> {
-    let ran = instance.run(batch, &mut |index, settled| match (settled, reading) {
-        (Settled::Keep, _) => put_input(sink, &batch[index]),
-        (Settled::Drop, _) => Ok(()),
-        (Settled::Emit(outputs), Reading::Frames) => {
+    let ran = instance.run(batch, &mut |index, settled| match &settled {
+        Settled::Keep => put_input(sink, &batch[index]),
+        Settled::Drop => Ok(()),
+        Settled::Emit(outputs) if reading == Reading::Frames => {
             sink.extend_from_slice(outputs.frames());
             Ok(())
         }
-        (Settled::Emit(outputs), Reading::Fields) => outputs.iter().try_for_each(|output| {
+        Settled::Emit(outputs) => outputs.iter().try_for_each(|output| {
             let value = output.value.unwrap_or_default();
             let timestamp_ms = output.timestamp_ms.unwrap_or(INHERIT);
             put(sink, timestamp_ms, output.key, output.headers(), |sink| append(sink, value))
         }),
-        (other, _) => bail!("record {index}: {other:?}"),
+        Settled::Reject(_) | Settled::Fault(_) => bail!("record {index}: {settled:?}"),
     });
     ran.map_err(|error| anyhow!("{error:?}"))
 }

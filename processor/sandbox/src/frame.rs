@@ -37,10 +37,51 @@ pub(crate) fn input_len(record: &Record<'_>) -> Option<usize> {
     (total <= i32::MAX as usize).then_some(total)
 }
 
-/// Appends the input frame of `record`; `total` is its `input_len`.
-pub(crate) fn encode_input(out: &mut Vec<u8>, record: &Record<'_>, total: usize) {
-    // Every length is at most `total`, which is at most i32::MAX.
-    let mut head = [0u8; INPUT_HEAD];
+/// Writes the input frames of `records` to the beginning of `out`, which grows where they do not fit; what is behind them
+/// is old. `None`: `total` is not the sum of their [`input_len`], and what is there is not to be used.
+pub(crate) fn encode_inputs(out: &mut Vec<u8>, records: &[Record<'_>], total: usize) -> Option<()> {
+    if out.len() < total {
+        out.resize(total, 0);
+    }
+    let mut room = Room(&mut out[..total]);
+    records.iter().try_for_each(|record| encode_input(&mut room, record))?;
+    room.0.is_empty().then_some(())
+}
+
+/// What is left of the memory to write to. Writing into bytes that are there costs less than appending them.
+struct Room<'a>(&'a mut [u8]);
+
+impl<'a> Room<'a> {
+    #[inline]
+    fn take<const N: usize>(&mut self) -> Option<&'a mut [u8; N]> {
+        let (taken, rest) = std::mem::take(&mut self.0).split_first_chunk_mut()?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) -> Option<()> {
+        let (taken, rest) = std::mem::take(&mut self.0).split_at_mut_checked(bytes.len())?;
+        taken.copy_from_slice(bytes);
+        self.0 = rest;
+        Some(())
+    }
+}
+
+/// Every length fits: it is at most that of the frame, which is at most i32::MAX.
+#[inline]
+fn encode_input(room: &mut Room<'_>, record: &Record<'_>) -> Option<()> {
+    let before = room.0.len();
+    let head = room.take::<INPUT_HEAD>()?;
+    room.put(record.key.unwrap_or_default())?;
+    room.put(record.value.unwrap_or_default())?;
+    for Header { key, value } in record.headers {
+        let [key_len, value_len] = [key.len() as u32, len_of(*value).cast_unsigned()];
+        *room.take()? = (u64::from(value_len) << 32 | u64::from(key_len)).to_le_bytes();
+        room.put(key)?;
+        room.put(value.unwrap_or_default())?;
+    }
+    let total = before - room.0.len();
     head[0..4].copy_from_slice(&(total as u32).to_le_bytes());
     head[4..8].copy_from_slice(&record.topic.to_le_bytes());
     head[8..12].copy_from_slice(&record.partition.to_le_bytes());
@@ -49,12 +90,7 @@ pub(crate) fn encode_input(out: &mut Vec<u8>, record: &Record<'_>, total: usize)
     head[24..32].copy_from_slice(&record.timestamp_ms.to_le_bytes());
     head[32..36].copy_from_slice(&len_of(record.value).to_le_bytes());
     head[36..40].copy_from_slice(&(record.headers.len() as u32).to_le_bytes());
-    out.extend_from_slice(&head);
-    out.extend_from_slice(record.key.unwrap_or_default());
-    out.extend_from_slice(record.value.unwrap_or_default());
-    for header in record.headers {
-        encode_header(out, header.key, header.value);
-    }
+    Some(())
 }
 
 /// An output as the typed world hands it over. It came out of one guest memory, so its lengths fit.
@@ -75,7 +111,10 @@ pub(crate) fn encode_output<'a, H: Iterator<Item = Header<'a>>>(out: &mut Vec<u8
     out.extend_from_slice(output.key.unwrap_or_default());
     out.extend_from_slice(output.value.unwrap_or_default());
     for header in output.headers {
-        encode_header(out, header.key, header.value);
+        out.extend_from_slice(&(header.key.len() as u32).to_le_bytes());
+        out.extend_from_slice(&len_of(header.value).to_le_bytes());
+        out.extend_from_slice(header.key);
+        out.extend_from_slice(header.value.unwrap_or_default());
     }
     let total = (out.len() - start) as u32;
     let head = &mut out[start..start + OUTPUT_HEAD];
@@ -88,19 +127,12 @@ pub(crate) fn encode_output<'a, H: Iterator<Item = Header<'a>>>(out: &mut Vec<u8
     head[28..32].copy_from_slice(&output.header_count.to_le_bytes());
 }
 
-#[inline]
-fn encode_header(out: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
-    out.extend_from_slice(&(key.len() as u32).to_le_bytes());
-    out.extend_from_slice(&len_of(value).to_le_bytes());
-    out.extend_from_slice(key);
-    out.extend_from_slice(value.unwrap_or_default());
-}
-
 fn len_of(bytes: Option<&[u8]>) -> i32 {
     bytes.map_or(-1, |b| b.len() as i32)
 }
 
 /// Splits the next outcome off `window`: its kind and its bytes. `None`: cut short.
+#[inline]
 pub(crate) fn split_outcome<'a>(window: &mut &'a [u8]) -> Option<(u32, &'a [u8])> {
     let head = u32_at(window, 0)?;
     let end = 4 + (head >> 2) as usize; // at most 2^30 + 3
@@ -110,11 +142,15 @@ pub(crate) fn split_outcome<'a>(window: &mut &'a [u8]) -> Option<(u32, &'a [u8])
 }
 
 /// What an outcome of the window means, or whose limit or rule it breaks.
-pub(crate) fn judge<'a>(kind: u32, bytes: &'a [u8], rules: &Rules) -> Result<Settled<'a>, Fault> {
+///
+/// Here and below values are small enough for registers, faults in boxes: one that is written field by field and read as a
+/// whole makes the CPU wait, for as long as half of a record's checks take.
+#[inline]
+pub(crate) fn judge<'a>(kind: u32, bytes: &'a [u8], rules: &Rules) -> Result<Settled<'a>, Box<Fault>> {
     match kind {
         KEEP if bytes.is_empty() => Ok(Settled::Keep),
         EMIT if bytes.is_empty() => Ok(Settled::Drop),
-        EMIT => Ok(Settled::Emit(check_outputs(bytes, rules)?)),
+        EMIT => Ok(Settled::Emit(Outputs { frames: bytes, count: check_outputs(bytes, rules)? })),
         REJECT => Ok(Settled::Reject(reason(bytes))),
         _ => Err(contract("an outcome of an unknown kind, or a keep with bytes")),
     }
@@ -129,34 +165,29 @@ pub(crate) fn reason(bytes: &[u8]) -> &str {
     }
 }
 
-/// Checks the output frames of one record against layout, grants and limits.
-pub(crate) fn check_outputs<'a>(bytes: &'a [u8], rules: &Rules) -> Result<Outputs<'a>, Fault> {
+/// Checks the output frames of one record against layout, grants and limits. Returns how many there are.
+pub(crate) fn check_outputs(bytes: &[u8], rules: &Rules) -> Result<u32, Box<Fault>> {
     if bytes.len() > rules.output_bytes as usize {
-        return Err(Fault::new(
-            FaultCode::OutputTooLarge,
-            format!("{} bytes of output, {} allowed", bytes.len(), rules.output_bytes),
-        ));
+        return Err(too_large(bytes.len(), rules));
     }
     let (mut rest, mut count) = (bytes, 0u32);
     while !rest.is_empty() {
         if count == rules.outputs {
-            return Err(Fault::new(FaultCode::OutputTooMany, format!("more than {} outputs", rules.outputs)));
+            return Err(too_many(rules));
         }
         let total = check_output(rest, rules)?;
         rest = &rest[total..];
         count += 1;
     }
-    Ok(Outputs { frames: bytes, count })
+    Ok(count)
 }
 
 /// The length of the frame at the start of `bytes`, all of it checked.
-fn check_output(bytes: &[u8], rules: &Rules) -> Result<usize, Fault> {
+#[inline]
+fn check_output(bytes: &[u8], rules: &Rules) -> Result<usize, Box<Fault>> {
     let frame = RawFrame::read(bytes).ok_or_else(|| contract("an output frame whose lengths do not add up"))?;
     if frame.topic >= rules.topics {
-        return Err(Fault::new(
-            FaultCode::OutputTopic,
-            format!("output topic number {}, {} granted", frame.topic, rules.topics),
-        ));
+        return Err(not_granted(frame.topic, rules));
     }
     if frame.partition < -1 {
         return Err(contract("a negative output partition"));
@@ -169,11 +200,35 @@ fn check_output(bytes: &[u8], rules: &Rules) -> Result<usize, Fault> {
     for _ in 0..frame.header_count {
         let (header, after) = split_header(rest).ok_or_else(|| contract("a header whose lengths do not add up"))?;
         if RESERVED.iter().any(|prefix| header.key.starts_with(prefix)) {
-            return Err(Fault::new(FaultCode::OutputHeader, "a header key that is reserved for dead letters"));
+            return Err(fault(FaultCode::OutputHeader, "a header key that is reserved for dead letters"));
         }
         rest = after;
     }
     if rest.is_empty() { Ok(frame.total) } else { Err(contract("an output frame with bytes after its headers")) }
+}
+
+#[cold]
+fn too_large(bytes: usize, rules: &Rules) -> Box<Fault> {
+    fault(FaultCode::OutputTooLarge, format!("{bytes} bytes of output, {} allowed", rules.output_bytes))
+}
+
+#[cold]
+fn too_many(rules: &Rules) -> Box<Fault> {
+    fault(FaultCode::OutputTooMany, format!("more than {} outputs", rules.outputs))
+}
+
+#[cold]
+fn not_granted(topic: u32, rules: &Rules) -> Box<Fault> {
+    fault(FaultCode::OutputTopic, format!("output topic number {topic}, {} granted", rules.topics))
+}
+
+#[cold]
+fn contract(what: &str) -> Box<Fault> {
+    fault(FaultCode::Contract, what)
+}
+
+fn fault(code: FaultCode, detail: impl Into<String>) -> Box<Fault> {
+    Box::new(Fault::new(code, detail))
 }
 
 struct RawFrame<'a> {
@@ -229,14 +284,12 @@ fn split_bytes(bytes: &[u8], len: i32) -> Option<(Option<&[u8]>, &[u8])> {
 
 #[inline]
 fn split_header(bytes: &[u8]) -> Option<(Header<'_>, &[u8])> {
-    let (key_len, value_len) = (u32_at(bytes, 0)?, u32_at(bytes, 4)?.cast_signed());
-    let (key, rest) = bytes[HEADER_HEAD..].split_at_checked(key_len as usize)?;
+    let (head, rest) = bytes.split_first_chunk::<HEADER_HEAD>()?;
+    let lengths = u64::from_le_bytes(*head);
+    let (key_len, value_len) = (lengths as u32, ((lengths >> 32) as u32).cast_signed());
+    let (key, rest) = rest.split_at_checked(key_len as usize)?;
     let (value, rest) = split_bytes(rest, value_len)?;
     Some((Header { key, value }, rest))
-}
-
-fn contract(what: &str) -> Fault {
-    Fault::new(FaultCode::Contract, what)
 }
 
 /// Walks frames that `check_outputs` accepted.

@@ -92,7 +92,7 @@ proptest! {
     #[test]
     fn outputs_come_back(outputs in vec(owned(), 0..8)) {
         let frames = encode(&outputs);
-        let checked = check_outputs(&frames, &RULES).unwrap();
+        let checked = Outputs { frames: &frames, count: check_outputs(&frames, &RULES).unwrap() };
         let back: Vec<Owned> = checked.iter().map(Owned::of).collect();
         prop_assert_eq!(back, outputs);
         accounts_for_all(checked);
@@ -118,7 +118,8 @@ proptest! {
         let mut frames = encode(&outputs);
         let at = at.index(frames.len());
         frames[at] = to;
-        if let Ok(checked) = check_outputs(&frames, &RULES) {
+        if let Ok(count) = check_outputs(&frames, &RULES) {
+            let checked = Outputs { frames: &frames, count };
             accounts_for_all(checked);
         }
     }
@@ -156,10 +157,16 @@ proptest! {
             key: key.as_deref(), value: value.as_deref(), headers: &headers,
         };
         let len = input_len(&record).unwrap();
-        let mut frame = Vec::new();
-        encode_input(&mut frame, &record, len);
-        prop_assert_eq!(frame.len(), len);
-        prop_assert_eq!(u32_at(&frame, 0), Some(u32::try_from(len).unwrap()));
+        // What was there before is longer, or shorter.
+        for mut frames in [vec![7; 2_000], Vec::new()] {
+            encode_inputs(&mut frames, &[record, record], 2 * len).unwrap();
+            prop_assert_eq!(u32_at(&frames, 0), Some(u32::try_from(len).unwrap()));
+            prop_assert_eq!(&frames[..len], &frames[len..2 * len]);
+            prop_assert!(frames[2 * len..].iter().all(|byte| *byte == 7));
+            for wrong in [2 * len - 1, 2 * len + 1, 0] {
+                prop_assert_eq!(encode_inputs(&mut frames, &[record, record], wrong), None);
+            }
+        }
     }
 }
 
@@ -189,7 +196,7 @@ fn outcomes_are_told_by_their_kind() {
 fn the_limit_of_bytes_may_be_reached() {
     let bytes = encode(&[one()]);
     let rules = |output_bytes| Rules { output_bytes: output_bytes as u32, ..RULES };
-    assert_eq!(check_outputs(&bytes, &rules(bytes.len())).unwrap().len(), 1);
+    assert_eq!(check_outputs(&bytes, &rules(bytes.len())), Ok(1));
     assert_eq!(check_outputs(&bytes, &rules(bytes.len() - 1)).unwrap_err().code, FaultCode::OutputTooLarge);
 }
 

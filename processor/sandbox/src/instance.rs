@@ -46,8 +46,9 @@ pub struct Instance {
     live: Option<Live>,
     pub(crate) rules: Rules,
     pub(crate) pace: Pace,
-    /// Input frames of the call under way.
+    /// Begins with the input frames of the call under way, so many bytes; what is behind them is old.
     input: Vec<u8>,
+    framed: usize,
     renewals: u64,
     /// Burnt by all calls so far.
     fuel: u64,
@@ -63,6 +64,23 @@ pub(crate) struct Turn {
     pub(crate) settled: usize,
     pub(crate) alive: bool,
     pub(crate) nameless: bool,
+}
+
+impl Turn {
+    /// The store lives.
+    pub(crate) fn whole(settled: usize) -> Self {
+        Self { settled, alive: true, nameless: false }
+    }
+
+    /// The store is gone, and whoever is to blame is settled.
+    pub(crate) fn failed(settled: usize) -> Self {
+        Self { settled, alive: false, nameless: false }
+    }
+
+    /// The store is gone; after those that are settled anybody may be to blame.
+    pub(crate) fn nameless(settled: usize) -> Self {
+        Self { settled, alive: false, nameless: true }
+    }
 }
 
 /// A store that has not failed yet.
@@ -106,6 +124,7 @@ impl Instance {
             rules: generation.rules(),
             pace: Pace::new(limits.deadline, limits.fuel),
             input: Vec::new(),
+            framed: 0,
             renewals: 0,
             fuel: 0,
             time: Duration::ZERO,
@@ -172,7 +191,7 @@ impl Instance {
             let batch = self.fill(next);
             if batch == 0 {
                 let fault = Fault::new(FaultCode::InputTooLarge, format!("{} allowed", self.input_limit()));
-                settle(done, Settled::Fault(fault)).map_err(RunError::Stopped)?;
+                settle(done, Settled::Fault(Box::new(fault))).map_err(RunError::Stopped)?;
                 done += 1;
                 continue;
             }
@@ -211,23 +230,22 @@ impl Instance {
 
     /// Frames as many records as one call takes; 0 when the first one alone is too large.
     fn fill(&mut self, records: &[Record<'_>]) -> usize {
-        let (limit, framed) = (self.input_limit(), self.generation.world() == World::Packed);
-        self.input.clear();
-        self.input.shrink_to(KEPT_BYTES);
-        let mut bytes = 0;
-        for (i, record) in records.iter().take(BATCH).enumerate() {
-            let most = if i == 0 { limit } else { limit.min(BATCH_BYTES) };
+        let limit = self.input_limit();
+        let (mut batch, mut bytes) = (0, 0);
+        for record in records.iter().take(BATCH) {
+            let most = if batch == 0 { limit } else { limit.min(BATCH_BYTES) };
             match frame::input_len(record) {
-                Some(len) if bytes + len <= most => {
-                    bytes += len;
-                    if framed {
-                        frame::encode_input(&mut self.input, record, len);
-                    }
-                }
-                _ => return i,
+                Some(len) if bytes + len <= most => (batch, bytes) = (batch + 1, bytes + len),
+                _ => break,
             }
         }
-        records.len().min(BATCH)
+        self.input.truncate(KEPT_BYTES);
+        self.input.shrink_to(KEPT_BYTES);
+        self.framed = bytes;
+        match self.generation.world() {
+            World::Packed => frame::encode_inputs(&mut self.input, &records[..batch], bytes).map_or(0, |()| batch),
+            World::Typed => batch,
+        }
     }
 
     /// One call of `process-packed`, and what it left behind.
@@ -247,9 +265,9 @@ impl Instance {
             && !live.store.data().entered()
         {
             return if records.len() > 1 {
-                Ok(Turn { settled: 0, alive: false, nameless: true })
+                Ok(Turn::nameless(0))
             } else {
-                settle(0, Settled::Fault(fault.clone())).map(|()| Turn { settled: 1, alive: false, nameless: false })
+                settle(0, Settled::Fault(Box::new(fault.clone()))).map(|()| Turn::failed(1))
             };
         }
         let mut harvest = packed::harvest(&live.store, returned);
@@ -259,17 +277,17 @@ impl Instance {
             match judged {
                 Ok(outcome) => settle(settled, outcome)?,
                 Err(Flaw::Window(_)) if records.len() > 1 => {
-                    return Ok(Turn { settled, alive: false, nameless: true });
+                    return Ok(Turn::nameless(settled));
                 }
                 Err(Flaw::Own(fault) | Flaw::Window(fault)) => {
                     settle(settled, Settled::Fault(fault))?;
-                    return Ok(Turn { settled: settled + 1, alive: false, nameless: false });
+                    return Ok(Turn::failed(settled + 1));
                 }
             }
             settled += 1;
         }
         let blame = match (ended, harvest.lie) {
-            (Ended::Returned, None) => return Ok(Turn { settled, alive: true, nameless: false }),
+            (Ended::Returned, None) => return Ok(Turn::whole(settled)),
             (Ended::Failed(fault), None) => Some(fault),
             (Ended::Cut, None) => None,
             // the cell lies, so it names nobody, whatever else went wrong
@@ -277,20 +295,20 @@ impl Instance {
             (_, Some(fault)) => Some(fault),
         };
         let Some(fault) = blame.filter(|_| settled < records.len()) else {
-            return Ok(Turn { settled, alive: false, nameless: false });
+            return Ok(Turn::failed(settled));
         };
         // A trap, a limit: the guest was at the record that comes next. But where it broke the contract its accounts are in
         // doubt.
         if fault.code == FaultCode::Contract && records.len() > 1 {
-            return Ok(Turn { settled, alive: false, nameless: true });
+            return Ok(Turn::nameless(settled));
         }
-        settle(settled, Settled::Fault(fault))?;
-        Ok(Turn { settled: settled + 1, alive: false, nameless: false })
+        settle(settled, Settled::Fault(Box::new(fault)))?;
+        Ok(Turn::failed(settled + 1))
     }
 
     fn call_packed(&mut self, live: &mut Live, records: &[Record<'_>]) -> Ended {
         let count = u32::try_from(records.len()).unwrap_or(u32::MAX); // at most BATCH
-        let (pace, input, process) = (self.pace, self.input.as_slice(), live.process);
+        let (pace, input, process) = (self.pace, &self.input[..self.framed], live.process);
         let store = &mut live.store;
         store.data_mut().begin_call(records);
         store.data_mut().sink.begin_batch(count);

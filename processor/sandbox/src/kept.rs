@@ -20,7 +20,7 @@ enum Outcome {
     Drop,
     Emit { count: u32, end: usize },
     Reject { end: usize },
-    Fault(Fault),
+    Fault(Box<Fault>),
 }
 
 /// There is no room for another outcome.
@@ -102,7 +102,7 @@ mod tests {
         for _ in 0..2 {
             kept.clear();
             let all = || {
-                let fault = Fault::new(FaultCode::Trap, "why");
+                let fault = Box::new(Fault::new(FaultCode::Trap, "why"));
                 [
                     Settled::Keep,
                     emit(b"abc", 2),

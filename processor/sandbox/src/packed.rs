@@ -167,9 +167,16 @@ fn taking(
 /// What is wrong with an outcome.
 pub(crate) enum Flaw {
     /// What it says: its record's fault.
-    Own(Fault),
+    Own(Box<Fault>),
     /// Where it is, or where the next one would be: the guest's accounts do not add up.
-    Window(Fault),
+    Window(Box<Fault>),
+}
+
+impl Flaw {
+    #[cold]
+    fn window(why: &str) -> Self {
+        Self::Window(Box::new(contract(why)))
+    }
 }
 
 /// What a batch left behind, ready to be walked.
@@ -213,6 +220,7 @@ impl<'a> Iterator for Harvest<'a> {
     /// Kind and bytes, or a flaw where the next outcome does not add up: then it is the last that is worth asking for.
     type Item = Result<(u32, &'a [u8]), Flaw>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let from_window = self.in_side == 0;
         let (rest, left) = match (self.in_side, self.in_window) {
@@ -222,11 +230,11 @@ impl<'a> Iterator for Harvest<'a> {
         };
         *left -= 1;
         let Some(outcome) = frame::split_outcome(rest) else {
-            return Some(Err(Flaw::Window(contract("an outcome runs out of the window"))));
+            return Some(Err(Flaw::window("an outcome runs out of the window")));
         };
         if from_window && self.in_window == 0 && self.left_over.is_some_and(|left_over| left_over != self.window.len())
         {
-            return Some(Err(Flaw::Window(contract("the window's byte count is not that of its outcomes"))));
+            return Some(Err(Flaw::window("the window's byte count is not that of its outcomes")));
         }
         Some(Ok(outcome))
     }

@@ -45,8 +45,11 @@ pub enum Settled<'a> {
     /// The guest refused the record, for this reason (cut to 1 KiB). Guest text: not for logs (I10).
     Reject(&'a str),
     /// The guest failed on this record, or broke a limit or the contract.
-    Fault(Fault),
+    Fault(Box<Fault>),
 }
+
+/// It is handed on for every record (decision 20).
+const _: () = assert!(size_of::<Settled<'static>>() <= 32);
 
 /// The checked outputs of one input record.
 #[derive(Debug, Clone, Copy)]

@@ -86,7 +86,7 @@ pub(crate) fn run<E>(
         verdict => Ok(verdict),
     });
     let verdict = match verdict {
-        Err(_) if records.len() > 1 => return Ok(Turn { settled: 0, alive: false, nameless: true }),
+        Err(_) if records.len() > 1 => return Ok(Turn::nameless(0)),
         verdict => verdict,
     };
     let host = live.store.data();
@@ -98,9 +98,9 @@ pub(crate) fn run<E>(
             for index in 0..records.len() {
                 settle(index, Settled::Reject(frame::reason(reason.as_bytes())))?;
             }
-            Ok(Turn { settled: records.len(), alive: true, nameless: false })
+            Ok(Turn::whole(records.len()))
         }
-        Err(fault) => settle(0, Settled::Fault(fault)).map(|()| Turn { settled: 1, alive: false, nameless: false }),
+        Err(fault) => settle(0, Settled::Fault(Box::new(fault))).map(|()| Turn::failed(1)),
     }
 }
 
@@ -169,21 +169,21 @@ fn settle_all<E>(
             Ok(settled) => settle(index, settled)?,
             Err(fault) => {
                 settle(index, Settled::Fault(fault))?;
-                return Ok(Turn { settled: index + 1, alive: false, nameless: false });
+                return Ok(Turn::failed(index + 1));
             }
         }
     }
-    Ok(Turn { settled: outcomes.len(), alive: true, nameless: false })
+    Ok(Turn::whole(outcomes.len()))
 }
 
-fn encode(frames: &mut Vec<u8>, outputs: &[Output], instance: &Instance) -> Result<(), Fault> {
+fn encode(frames: &mut Vec<u8>, outputs: &[Output], instance: &Instance) -> Result<(), Box<Fault>> {
     let (_, topics) = instance.topics();
     for output in outputs {
         let topic = match &output.topic {
             None => 0,
             Some(name) => match topics.iter().position(|topic| topic == name) {
                 Some(index) => u32::try_from(index).unwrap_or(u32::MAX),
-                None => return Err(Fault::new(FaultCode::OutputTopic, name.as_str())),
+                None => return Err(Box::new(Fault::new(FaultCode::OutputTopic, name.as_str()))),
             },
         };
         let headers = output.headers.iter().map(|h| Header { key: h.key.as_bytes(), value: h.value.as_deref() });

@@ -78,9 +78,9 @@ impl<'a, K: Sink> Delivery<'a, K> {
         if let Some(onlookers) = &self.onlookers {
             onlookers.show(message, &settled);
         }
-        match settled {
+        match &settled {
             Settled::Keep => self.keep(message),
-            Settled::Emit(outputs) => self.emit(message, &outputs),
+            Settled::Emit(outputs) => self.emit(message, outputs),
             Settled::Drop => {
                 self.counts.dropped.add(1);
                 self.told("dropped", None);

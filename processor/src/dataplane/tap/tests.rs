@@ -56,7 +56,7 @@ fn a_listener_gets_what_it_chose() {
     show(&tap, 4, &Settled::Keep, now);
     show(&tap, 1, &Settled::Reject("no"), now);
     let fault = Fault { code: FaultCode::ALL[0], detail: "x".repeat(5_000), backtrace: None };
-    show(&tap, 1, &Settled::Fault(fault), now);
+    show(&tap, 1, &Settled::Fault(Box::new(fault)), now);
     assert_eq!(all(&mut of_one).iter().map(|seen| seen.offset).collect::<Vec<_>>(), [1, 3]);
     let failed = all(&mut failed);
     assert_eq!((failed.len(), &failed[0].said), (2, &Said::Reject("no".into())));
