@@ -193,6 +193,17 @@ fn outcomes_are_told_by_their_kind() {
 }
 
 #[test]
+fn bytes_after_the_headers_are_refused() {
+    let header = |key: &[u8]| (key.to_vec(), Some(b"v".to_vec()));
+    let mut bytes = encode(&[Owned { headers: vec![header(b"a"), header(b"b")], ..one() }]);
+    assert_eq!(check_outputs(&bytes, &RULES), Ok(1));
+    for fewer in [1, 0] {
+        bytes[28] = fewer;
+        assert_eq!(check_outputs(&bytes, &RULES).unwrap_err().code, FaultCode::Contract, "{fewer} of 2 headers");
+    }
+}
+
+#[test]
 fn the_limit_of_bytes_may_be_reached() {
     let bytes = encode(&[one()]);
     let rules = |output_bytes| Rules { output_bytes: output_bytes as u32, ..RULES };
