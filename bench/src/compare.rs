@@ -1,7 +1,7 @@
 //! Throughput: Pelton with every guard on against the bare loop with the same work done natively, in turns. Owns the plan:
 //! what is measured, by whom, and against which goals.
 
-use crate::contender::{AT_LEAST_ONCE, EXACTLY_ONCE, Pelton, Place};
+use crate::contender::{AT_LEAST_ONCE, EXACTLY_ONCE, Pelton, Place, Variable};
 use crate::measure::Form;
 use crate::raw;
 use crate::turns::{Base, Choice, Contender, Goal, Limit, Modules, Report, Workload};
@@ -9,7 +9,6 @@ use anyhow::{Result, bail};
 use boundary_work::Work;
 use clap::Args;
 use pelton_integration::broker;
-use std::path::PathBuf;
 
 /// At-least-once is not to be much quicker: records a second of exactly-once against it.
 const GUARANTEE: f64 = 0.95;
@@ -20,9 +19,10 @@ pub(crate) struct Options {
     /// Turns of each contender.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Also Pelton with this library loaded before its own, say another allocator. May be given several times.
-    #[arg(long, value_name = "FILE")]
-    preload: Vec<PathBuf>,
+    /// Also Pelton with this in its environment: a setting, say `PELTON__KAFKA__PRODUCER__PROPERTIES__LINGER_MS=5`, or a library
+    /// to load before its own, `LD_PRELOAD=FILE`. May be given several times, each with turns of its own.
+    #[arg(long, value_name = "NAME=VALUE")]
+    with: Vec<Variable>,
     #[command(flatten)]
     choice: Choice,
 }
@@ -48,25 +48,29 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let modules = Modules::make()?;
     let broker = broker::start()?;
     eprintln!("Kafka: {} at {}", broker.description, broker.bootstrap);
-    let mut report = Report::new("raw", (&options.choice, options.rounds), BASE, "1 worker, 100 ms commits");
+    // Whoever varies Pelton's settings compares with Pelton.
+    let base = if options.with.is_empty() { BASE } else { Base { name: PELTON, called: PELTON } };
+    let mut report = Report::new("raw", (&options.choice, options.rounds), base, "1 worker, 100 ms commits");
     for (workload, cpu, rate) in plan {
         let load = workload.load(&broker.bootstrap, options.choice.records(workload), Form::Bytes)?;
-        report.add((workload, &load), &contenders(workload, &modules, &options.preload), &goals(*cpu, *rate))?;
+        let mut contenders = contenders(workload, &modules, &options.with);
+        contenders.retain(|contender| options.choice.invites(&contender.name));
+        report.add((workload, &load), &contenders, &goals(*cpu, *rate))?;
     }
     report.end()
 }
 
-fn contenders<'a>(workload: &Workload, modules: &'a Modules, preload: &'a [PathBuf]) -> Vec<Contender<'a>> {
+fn contenders<'a>(workload: &Workload, modules: &'a Modules, with: &'a [Variable]) -> Vec<Contender<'a>> {
     let work = workload.work;
     let module = modules.of(work);
     let raw = |lanes| move |place: Place<'_>| raw::Settings { lanes, work, ..Default::default() }.start(place);
     let pelton = |delivery: &'static str| move |place: Place<'_>| Pelton::of(work, module, delivery).start(place);
     let loose = move |place: Place<'_>| raw::Settings { work, loose: true, ..Default::default() }.start(place);
-    let with = |library: &'a PathBuf| {
-        let start = move |place: Place<'_>| {
-            Pelton { preload: Some(library), ..Pelton::of(work, module, EXACTLY_ONCE) }.start(place)
-        };
-        Contender { name: format!("Pelton, with {}", library.display()), start: Ok(Box::new(start)) }
+    let besides = |variable: &'a Variable| {
+        let environment = std::slice::from_ref(variable);
+        let start =
+            move |place: Place<'_>| Pelton { environment, ..Pelton::of(work, module, EXACTLY_ONCE) }.start(place);
+        Contender { name: format!("Pelton, with {variable}"), start: Ok(Box::new(start)) }
     };
     let mut contenders = vec![
         Contender { name: BASE.name.into(), start: Ok(Box::new(raw(2))) },
@@ -75,7 +79,7 @@ fn contenders<'a>(workload: &Workload, modules: &'a Modules, preload: &'a [PathB
         Contender { name: PELTON.into(), start: Ok(Box::new(pelton(EXACTLY_ONCE))) },
         Contender { name: LOOSE.into(), start: Ok(Box::new(pelton(AT_LEAST_ONCE))) },
     ];
-    contenders.extend(preload.iter().map(with));
+    contenders.extend(with.iter().map(besides));
     contenders
 }
 

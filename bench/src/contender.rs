@@ -5,9 +5,10 @@ use crate::raw::{self, Codec};
 use anyhow::{Context, Result};
 use boundary_work::Work;
 use pelton_integration::process;
-use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::str::FromStr;
+use std::{fmt, fs};
 
 /// The section `delivery`: one worker's throughput with transactions of 100 ms.
 pub(crate) const EXACTLY_ONCE: &str = "{ commit_interval: 100ms, latency: throughput }";
@@ -25,8 +26,30 @@ pub(crate) struct Pelton<'a> {
     pub(crate) also: Vec<String>,
     /// Of what it writes.
     pub(crate) codec: Codec,
-    /// A library that is loaded before its own, say another allocator.
-    pub(crate) preload: Option<&'a Path>,
+    /// What is in its environment besides: settings, or a library to load before its own.
+    pub(crate) environment: &'a [Variable],
+}
+
+/// One of an environment, `NAME=VALUE`.
+#[derive(Clone, Debug)]
+pub(crate) struct Variable {
+    name: String,
+    value: String,
+}
+
+impl FromStr for Variable {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, value) = text.split_once('=').ok_or("say NAME=VALUE")?;
+        Ok(Variable { name: name.to_owned(), value: value.to_owned() })
+    }
+}
+
+impl fmt::Display for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.name, self.value)
+    }
 }
 
 /// Where it works.
@@ -48,12 +71,12 @@ impl<'a> Pelton<'a> {
             work => format!("{{ work: {work} }}"),
         };
         let transform = format!("    settings: {settings}\n    on_error: {{ then: stop }}\n");
-        Pelton { delivery, module, transform, also: Vec::new(), codec: Codec::None, preload: None }
+        Pelton { delivery, module, transform, also: Vec::new(), codec: Codec::None, environment: &[] }
     }
 
     pub(crate) fn start(&self, place: Place<'_>) -> Result<Process> {
         let Place { bootstrap, group, input, output, home } = place;
-        let Pelton { delivery, module, transform, also, codec, preload } = self;
+        let Pelton { delivery, module, transform, also, codec, environment } = self;
         let config = format!(
             "application: {group}\ninstance: bench\nworkers: 1\nadmin: off\nkafka:\n  bootstrap_servers: {bootstrap}\n  \
              producer: {{ properties: {{ compression.type: {} }} }}\ndelivery: {delivery}\ntransforms:\n  \
@@ -64,9 +87,7 @@ impl<'a> Pelton<'a> {
             also.join(", ")
         );
         let mut command = command(&config, home)?;
-        if let Some(library) = preload {
-            command.env("LD_PRELOAD", library);
-        }
+        command.envs(environment.iter().map(|variable| (&variable.name, &variable.value)));
         spawn(command, &format!("{home}/log"))
     }
 }

@@ -3,13 +3,17 @@
 
 use crate::contender::{Pelton, Place};
 use crate::measure;
+use crate::peers::{self, BENTHOS};
 use crate::raw;
 use crate::stream::{Stream, await_first, visible};
+use crate::turns::{Contender, Start};
 use anyhow::{Context, Result};
+use boundary_work::Work;
 use clap::Args;
 use pelton_integration::kafka::{self, Reader};
 use pelton_integration::{broker, guest};
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 const PARTITIONS: i32 = 6;
@@ -25,6 +29,9 @@ pub(crate) struct Options {
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Also Kafka Streams, Flink and Benthos, as in `peers`.
+    #[arg(long)]
+    peers: bool,
     /// Only those whose name contains this, say "low".
     #[arg(long)]
     only: Option<String>,
@@ -33,24 +40,14 @@ pub(crate) struct Options {
 /// Of a turn that is not counted.
 const WARM_S: u64 = 30;
 
-#[derive(Clone, Copy)]
-enum Contender {
-    Pelton { latency: &'static str, guarantee: &'static str },
-    Raw { commit_ms: u64 },
-}
+/// Until a contender that has written its first record is steady, JVMs too.
+const SETTLE: Duration = Duration::from_secs(10);
 
 const LOW: &str = "Pelton, `latency: low`";
 const BARE: &str = "bare loop, 5 ms commits";
 /// The goals: Benthos, at-least-once, on the machine that they were set on.
 const P50_MS: f64 = 8.0;
 const P99_MS: f64 = 23.0;
-const CONTENDERS: [(&str, Contender); 5] = [
-    (LOW, Contender::Pelton { latency: "low", guarantee: "exactly_once" }),
-    ("Pelton, `latency: low`, at-least-once", Contender::Pelton { latency: "low", guarantee: "at_least_once" }),
-    ("Pelton, `latency: balanced`", Contender::Pelton { latency: "balanced", guarantee: "exactly_once" }),
-    (BARE, Contender::Raw { commit_ms: 5 }),
-    ("bare loop, 100 ms commits", Contender::Raw { commit_ms: 100 }),
-];
 
 /// One turn.
 struct Turn {
@@ -64,22 +61,25 @@ struct Turn {
 
 /// Prints one table.
 pub(crate) fn run(options: &Options) -> Result<bool> {
+    let asked = |name: &str| options.only.as_ref().is_none_or(|only| name.contains(only));
+    let (module, built) = (guest::module("identity"), peers::built(|name| options.peers && asked(name)));
+    let mut contenders = ours(&module);
+    contenders.retain(|contender| asked(&contender.name));
+    contenders.extend(built.iter().map(|(peer, built)| peer.contender(built, Work::Identity)));
     let broker = broker::start()?;
-    let bootstrap = broker.bootstrap.as_str();
-    let broker_pid = measure::broker_pid();
-    let asked = |(name, _): &&(&str, Contender)| options.only.as_ref().is_none_or(|only| name.contains(only));
-    let contenders: Vec<_> = CONTENDERS.iter().filter(asked).collect();
-    if let Some((name, contender)) = contenders.first() {
+    let place =
+        |name: &str| Ok::<_, anyhow::Error>((broker.bootstrap.as_str(), format!("{name}-{}", measure::unique()?)));
+    if let Some((name, start)) = contenders.iter().find_map(|c| Some((&c.name, c.start.as_ref().ok()?))) {
         // A JVM compiles what it does often: a broker that has just started takes twice the CPU.
         eprintln!("warming the broker up: {WARM_S} s of {name}, not counted");
-        let warm = Options { seconds: WARM_S, only: None, ..*options };
-        one(bootstrap, &format!("latency-{}", measure::unique()?), *contender, &warm, broker_pid)?;
+        one(place("latency-warm")?, start, (options.rate, WARM_S))?;
     }
     let mut turns: Vec<Vec<Turn>> = contenders.iter().map(|_| Vec::new()).collect();
     for round in 0..options.rounds {
-        for (index, (name, contender)) in contenders.iter().enumerate() {
-            let group = format!("latency-{}-{round}-{index}", measure::unique()?);
-            let turn = one(bootstrap, &group, *contender, options, broker_pid).with_context(|| name.to_string())?;
+        for (index, Contender { name, start }) in contenders.iter().enumerate() {
+            let Ok(start) = start else { continue };
+            let turn = one(place(&format!("latency-{round}-{index}"))?, start, (options.rate, options.seconds))
+                .with_context(|| name.clone())?;
             eprintln!("round {} {name}: p50 {:.1} ms, p99 {:.1} ms", round + 1, turn.ms[0], turn.ms[1]);
             turns[index].push(turn);
         }
@@ -92,7 +92,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         "| sent to visible | p50 ms | p99 ms min / median / max | CPU us a record | broker's CPU us a record | markers a record |"
     );
     println!("|---|---|---|---|---|---|");
-    for ((name, _), turns) in contenders.iter().zip(&turns) {
+    for (Contender { name, start }, turns) in contenders.iter().zip(&turns) {
+        if let Err(reason) = start {
+            println!("| {name} | not available: {reason} | | | | |");
+            continue;
+        }
         let p50 = measure::spread(turns.iter().map(|turn| turn.ms[0]));
         let p99 = measure::spread(turns.iter().map(|turn| turn.ms[1]));
         let cpu = measure::spread(turns.iter().map(|turn| turn.cpu_us));
@@ -106,14 +110,18 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     println!("\nload {}", measure::load_average());
     let of = |name: &str, what: fn(&Turn) -> f64| {
-        let own = contenders.iter().position(|contender| contender.0 == name).map(|index| &turns[index]);
-        own.map(|own| measure::spread(own.iter().map(what))[1])
+        let own = &turns[contenders.iter().position(|contender| contender.name == name)?];
+        (!own.is_empty()).then(|| measure::spread(own.iter().map(what))[1])
     };
     let broker = |turn: &Turn| turn.broker_us.unwrap_or(f64::NAN);
     let mut goals = Vec::new();
     if let (Some(p50), Some(p99)) = (of(LOW, |turn| turn.ms[0]), of(LOW, |turn| turn.ms[1])) {
         goals.push((format!("{LOW}: p50 {p50:.1} ms"), p50 <= P50_MS, format!("at most {P50_MS} ms")));
         goals.push((format!("{LOW}: p99 {p99:.1} ms"), p99 <= P99_MS, format!("at most {P99_MS} ms")));
+    }
+    if let (Some(ours), Some(theirs)) = (of(LOW, |turn| turn.ms[1]), of(BENTHOS, |turn| turn.ms[1])) {
+        let what = format!("{LOW}: p99 against that of Benthos, at-least-once, {:.2}", ours / theirs);
+        goals.push((what, ours <= theirs, "at most 1".to_owned()));
     }
     if let (Some(ours), Some(theirs)) = (of(LOW, broker), of(BARE, broker)) {
         let what = format!("{LOW}: the broker's CPU a record against the bare loop's {:.2}", ours / theirs);
@@ -122,28 +130,41 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(measure::judge(&goals))
 }
 
-fn one(bootstrap: &str, group: &str, contender: Contender, options: &Options, broker: Option<u32>) -> Result<Turn> {
+fn ours(module: &Path) -> Vec<Contender<'_>> {
+    let pelton = |name: &str, delivery: &'static str| Contender {
+        name: name.into(),
+        start: Ok(Box::new(move |place: Place<'_>| {
+            Pelton { transform: String::new(), ..Pelton::of(Work::Identity, module, delivery) }.start(place)
+        })),
+    };
+    let bare = |name: &str, commit_ms| Contender {
+        name: name.into(),
+        start: Ok(Box::new(move |place: Place<'_>| raw::Settings { commit_ms, ..Default::default() }.start(place))),
+    };
+    vec![
+        pelton(LOW, "{ latency: low }"),
+        pelton("Pelton, `latency: low`, at-least-once", "{ latency: low, guarantee: at_least_once }"),
+        pelton("Pelton, `latency: balanced`", "{ latency: balanced }"),
+        bare(BARE, 5),
+        bare("bare loop, 100 ms commits", 100),
+    ]
+}
+
+/// One turn of a contender, in a group and topics of its own, at this rate, measured for so many seconds.
+fn one((bootstrap, group): (&str, String), start: &Start<'_>, (rate, seconds): (usize, u64)) -> Result<Turn> {
     let (input, output) = (format!("{group}.in"), format!("{group}.out"));
     kafka::create_topics(bootstrap, &[(&input, PARTITIONS), (&output, PARTITIONS)])?;
     let home = measure::tempfile_dir()?;
-    let place = Place { bootstrap, group, input: &input, output: &output, home: &home };
-    let mut process = match contender {
-        Contender::Raw { commit_ms } => raw::Settings { commit_ms, ..Default::default() }.start(place),
-        Contender::Pelton { latency, guarantee } => {
-            let delivery = format!("{{ latency: {latency}, guarantee: {guarantee} }}");
-            let module = guest::module("identity");
-            let (transform, also, codec) = Default::default();
-            Pelton { delivery: &delivery, module: &module, transform, also, codec, preload: None }.start(place)
-        }
-    }?;
-    let stream = Stream::start(bootstrap, &input, PARTITIONS, options.rate)?;
+    let mut process = start(Place { bootstrap, group: &group, input: &input, output: &output, home: &home })?;
+    let broker = measure::broker_pid();
+    let stream = Stream::start(bootstrap, &input, PARTITIONS, rate)?;
     let mut reader = Reader::new(bootstrap, &output)?;
     await_first(&mut reader, &home)?;
     // What came while it started comes through; then it is steady.
-    visible(&mut reader, stream.start, Duration::from_secs(3))?;
+    visible(&mut reader, stream.start, SETTLE)?;
     let read = |pid: u32| measure::cpu(pid);
     let (before, broker_before) = (read(process.0.id())?, broker.map(read).transpose()?);
-    let seen = visible(&mut reader, stream.start, Duration::from_secs(options.seconds))?;
+    let seen = visible(&mut reader, stream.start, Duration::from_secs(seconds))?;
     let each = |after: Duration, before: Duration| (after - before).as_secs_f64() * 1e6 / seen.records as f64;
     let cpu_us = each(read(process.0.id())?, before);
     let broker_us = match (broker, broker_before) {

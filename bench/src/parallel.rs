@@ -47,7 +47,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                     "    parallelism: {count}\n    settings: {{ effort: {EFFORT} }}\n    on_error: {{ then: stop }}\n"
                 );
                 let codec = Codec::None;
-                Pelton { delivery: "{ latency: balanced }", module: &module, transform, also, codec, preload: None }
+                Pelton { delivery: "{ latency: balanced }", module: &module, transform, also, codec, environment: &[] }
                     .start(place)
             };
             let topics = ["left", "right", "narrow"];

@@ -26,9 +26,6 @@ pub(crate) struct Options {
     /// Turns of each contender.
     #[arg(long, default_value_t = 1)]
     rounds: usize,
-    /// Only the contenders whose name contains this, say "Flink".
-    #[arg(long)]
-    contender: Option<String>,
     #[command(flatten)]
     choice: Choice,
 }
@@ -40,7 +37,7 @@ const WORKLOADS: [Workload; 3] = [
 ];
 
 /// Not ours: a directory in bench/peers, and which of its variants.
-struct Peer {
+pub(crate) struct Peer {
     name: &'static str,
     directory: &'static str,
     variant: &'static str,
@@ -50,6 +47,7 @@ struct Peer {
 
 const STREAMS: &str = "Kafka Streams 4.3.1, stock";
 const FLINK: &str = "Flink 2.0.1, checkpoints of 1 s";
+pub(crate) const BENTHOS: &str = "Benthos 4.27.0, at-least-once";
 const PEERS: [Peer; 4] = [
     Peer { name: STREAMS, directory: "kafka-streams", variant: "stock", ends_with: JVM_TERMINATED },
     Peer {
@@ -59,19 +57,17 @@ const PEERS: [Peer; 4] = [
         ends_with: JVM_TERMINATED,
     },
     Peer { name: FLINK, directory: "flink", variant: "stock", ends_with: JVM_TERMINATED },
-    Peer { name: "Benthos 4.27.0, at-least-once", directory: "benthos", variant: "stock", ends_with: 0 },
+    Peer { name: BENTHOS, directory: "benthos", variant: "stock", ends_with: 0 },
 ];
 const BASE: Base = Base { name: "Pelton", called: "Pelton" };
 
 /// Prints one table for each workload; says whether no goal was missed.
 pub(crate) fn run(options: &Options) -> Result<bool> {
-    let asked = |name: &str| options.contender.as_ref().is_none_or(|only| name.contains(only));
     let workloads: Vec<&Workload> = WORKLOADS.iter().filter(|workload| options.choice.wants(workload)).collect();
     if workloads.is_empty() {
         bail!("there is nothing to measure");
     }
-    let peers: Vec<(&Peer, Result<PathBuf, String>)> =
-        PEERS.iter().filter(|peer| asked(peer.name)).map(|peer| (peer, peer.build())).collect();
+    let peers = built(|name| options.choice.invites(name));
     let modules = Modules::make()?;
     let broker = broker::start()?;
     eprintln!("Kafka: {} at {}", broker.description, broker.bootstrap);
@@ -79,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut report = Report::new("peers", (&options.choice, options.rounds), BASE, how);
     for workload in workloads {
         let mut contenders = ours(workload.work, &modules);
-        contenders.retain(|contender| asked(&contender.name));
+        contenders.retain(|contender| options.choice.invites(&contender.name));
         contenders.extend(peers.iter().map(|(peer, built)| peer.contender(built, workload.work)));
         let records = options.choice.records(workload);
         let form = if workload.work == Work::Identity { Form::Bytes } else { Form::Json };
@@ -87,6 +83,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         report.add((workload, &load), &contenders, &goals(workload))?;
     }
     report.end()
+}
+
+/// Those of these names, each with its `run` or why it has none.
+pub(crate) fn built(asked: impl Fn(&str) -> bool) -> Vec<(&'static Peer, Result<PathBuf, String>)> {
+    PEERS.iter().filter(|peer| asked(peer.name)).map(|peer| (peer, peer.build())).collect()
 }
 
 fn ours<'a>(work: Work, modules: &'a Modules) -> Vec<Contender<'a>> {
@@ -114,8 +115,8 @@ impl Peer {
         }
     }
 
-    fn contender<'a>(&'a self, built: &'a Result<PathBuf, String>, work: Work) -> Contender<'a> {
-        let start: Start<'a> = match built {
+    pub(crate) fn contender<'a>(&'a self, built: &'a Result<PathBuf, String>, work: Work) -> Contender<'a> {
+        let start: Result<Start<'a>, String> = match built {
             Ok(run) => Ok(Box::new(move |place: Place<'_>| self.start(run, work, place))),
             Err(reason) => Err(reason.clone()),
         };

@@ -20,12 +20,15 @@ const WARM_TURNS: usize = 4;
 /// A turn in which the broker took more than this of what it took in the one before was the last.
 const STILL_FALLING: f64 = 0.95;
 
-/// Which workloads, and how much of them.
+/// Which workloads, by whom, and how much of them.
 #[derive(Args, Debug)]
 pub(crate) struct Choice {
     /// Only the workload whose name contains this, say "1 KB".
     #[arg(long)]
     only: Option<String>,
+    /// Only the contenders whose name contains this, say "Flink".
+    #[arg(long)]
+    contender: Option<String>,
     /// Thousandths of the records of a full run.
     #[arg(long, default_value_t = 1_000)]
     size: usize,
@@ -53,11 +56,11 @@ pub(crate) struct Modules {
 /// Who has a turn.
 pub(crate) struct Contender<'a> {
     pub(crate) name: String,
-    pub(crate) start: Start<'a>,
+    /// How it is started, or why it cannot be.
+    pub(crate) start: Result<Start<'a>, String>,
 }
 
-/// How it is started, or why it cannot be.
-pub(crate) type Start<'a> = Result<Box<dyn Fn(Place<'_>) -> Result<Process> + 'a>, String>;
+pub(crate) type Start<'a> = Box<dyn Fn(Place<'_>) -> Result<Process> + 'a>;
 
 /// A contender's line: a sample of each round, or why there is none.
 enum Row {
@@ -115,6 +118,11 @@ pub(crate) enum Limit {
 impl Choice {
     pub(crate) fn wants(&self, workload: &Workload) -> bool {
         self.only.as_ref().is_none_or(|only| workload.name.contains(only))
+    }
+
+    /// Whether the contender of this name has turns.
+    pub(crate) fn invites(&self, name: &str) -> bool {
+        self.contender.as_ref().is_none_or(|only| name.contains(only))
     }
 
     pub(crate) fn records(&self, workload: &Workload) -> usize {

@@ -12,6 +12,17 @@ use std::time::Duration;
 /// Ended by `atexit`.
 static RUNNING: Mutex<Vec<(Child, PathBuf)>> = Mutex::new(Vec::new());
 
+/// The JVM's settings in Kafka's own start scripts. What is measured needs them: with a small heap and the serial collector the
+/// broker stands still for 14 ms in each 700, and that is what a 99th percentile shows.
+const AS_SHIPPED: [&str; 6] = [
+    "-Xms1g",
+    "-Xmx1g",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+];
+
 pub(super) fn start() -> Result<Broker> {
     let class_path = class_path()?;
     let java = java()?;
@@ -34,7 +45,8 @@ pub(super) fn start() -> Result<Broker> {
     let command = |main: &str| {
         let mut command = Command::new(&java);
         command
-            .args(["-Xms256m", "-Xmx1g", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"])
+            .args(AS_SHIPPED)
+            .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
             .args(["-cp", &class_path, main])
             .stdin(Stdio::null());
         command
