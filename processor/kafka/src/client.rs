@@ -27,14 +27,16 @@ impl Client {
         unsafe { sys::rd_kafka_conf_set_log_cb(conf.0, Some(on_log)) };
         prepare(conf.0);
         let mut text = [0 as c_char; 512];
-        // SAFETY: on success librdkafka owns the configuration, on failure we still do.
+        // SAFETY: a live configuration and room for a message.
         let raw = unsafe { sys::rd_kafka_new(kind, conf.0, text.as_mut_ptr(), text.len()) };
+        // On success librdkafka owns it. On failure we should, but librdkafka 2.12 may have freed its interceptors already
+        // (librdkafka#4142): who destroyed it would free them twice. A failure ends the process, so that it may stay.
+        std::mem::forget(conf);
         if raw.is_null() {
             // SAFETY: NUL-terminated by librdkafka.
             let text = unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned();
             return Err(ClientError::Create { text });
         }
-        std::mem::forget(conf);
         Ok(Client { raw })
     }
 

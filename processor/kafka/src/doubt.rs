@@ -14,14 +14,20 @@ use sys::rd_kafka_resp_err_t as Code;
 /// Requests that take part in a transaction: Produce, AddPartitionsToTxn, AddOffsetsToTxn, EndTxn, TxnOffsetCommit.
 const TRANSACTIONAL: [i16; 5] = [0, 24, 25, 26, 28];
 
-/// Counts unanswered requests of one client. Must outlive it.
-#[derive(Debug, Default)]
+/// Counts unanswered requests of one client.
+#[derive(Debug)]
 pub(crate) struct Doubt(AtomicU64);
 
 impl Doubt {
+    /// Never freed: eight bytes for each producer, so that nothing that librdkafka's threads do, however late, writes to
+    /// memory that has become something else's.
+    pub(crate) fn forever() -> &'static Self {
+        Box::leak(Box::new(Doubt(AtomicU64::new(0))))
+    }
+
     /// Watches the client that will be made of `conf`.
-    pub(crate) fn watch(&self, conf: *mut sys::rd_kafka_conf_t) {
-        // SAFETY: a live configuration; our address stays good as long as the client lives (its owner holds both).
+    pub(crate) fn watch(&'static self, conf: *mut sys::rd_kafka_conf_t) {
+        // SAFETY: a live configuration, and an address that stays good.
         unsafe {
             let opaque = std::ptr::from_ref(self).cast_mut().cast();
             sys::rd_kafka_conf_interceptor_add_on_new(conf, NAME.as_ptr(), Some(on_new), opaque);
@@ -64,7 +70,7 @@ unsafe extern "C" fn on_end(
     opaque: *mut c_void,
 ) -> Code {
     if error != Code::RD_KAFKA_RESP_ERR_NO_ERROR && TRANSACTIONAL.contains(&api) {
-        // SAFETY: the `Doubt` given to `watch`, which outlives the client.
+        // SAFETY: the `Doubt` given to `watch`, which is never freed.
         unsafe { &*opaque.cast::<Doubt>() }.0.fetch_add(1, Ordering::AcqRel);
     }
     Code::RD_KAFKA_RESP_ERR_NO_ERROR

@@ -61,8 +61,7 @@ pub struct Producer {
     shared: Arc<Pumped>,
     message_max_bytes: usize,
     client: Client,
-    // After the client, which points at it.
-    doubt: Box<Doubt>,
+    doubt: &'static Doubt,
 }
 
 #[derive(Debug)]
@@ -87,7 +86,7 @@ struct Pumped {
 impl Producer {
     /// Does not talk to a broker. `properties` with a `transactional.id` make it transactional.
     pub fn new(properties: &Properties, topics: &[Arc<str>]) -> Result<Self, ClientError> {
-        let doubt = Box::new(Doubt::default());
+        let doubt = Doubt::forever();
         let client = Client::new(sys::rd_kafka_type_t::RD_KAFKA_PRODUCER, properties, |conf| {
             doubt.watch(conf);
             // Event mode: with no delivery reports at all, flush would look only every 10 ms.

@@ -144,6 +144,16 @@ fn a_commit_takes_milliseconds_not_the_hundred_of_the_rust_wrapper() {
     assert!(start.elapsed() < Duration::from_millis(20 * 60), "{:?} for 20 transactions", start.elapsed());
 }
 
+/// librdkafka 2.12 frees the interceptors of a configuration whose client it cannot make, and would again.
+#[test]
+fn a_producer_that_cannot_be_made_is_an_error_and_frees_nothing_twice() {
+    let properties = Properties::new().with("security.protocol", "ssl").with("ssl.ca.location", "/no/such/file.pem");
+    for _ in 0..3 {
+        let error = Producer::new(&properties, &[]).unwrap_err().to_string();
+        assert!(error.contains("ssl.ca.location"), "{error}");
+    }
+}
+
 #[test]
 fn an_abort_with_records_in_flight_returns_although_nobody_else_polls() {
     let mock = mock(&[("out", 2)]);
