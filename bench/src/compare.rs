@@ -53,9 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut report = Report::new("raw", (&options.choice, options.rounds), base, "1 worker, 100 ms commits");
     for (workload, cpu, rate) in plan {
         let load = workload.load(&broker.bootstrap, options.choice.records(workload), Form::Bytes)?;
-        let mut contenders = contenders(workload, &modules, &options.with);
-        contenders.retain(|contender| options.choice.invites(&contender.name));
-        report.add((workload, &load), &contenders, &goals(*cpu, *rate))?;
+        report.add((workload, &load), contenders(workload, &modules, &options.with), &goals(*cpu, *rate))?;
     }
     report.end()
 }

@@ -6,7 +6,7 @@ use crate::measure;
 use crate::peers::{self, BENTHOS};
 use crate::raw;
 use crate::stream::{Stream, await_first, visible};
-use crate::turns::{Contender, Start};
+use crate::turns::{self, Contender, Start};
 use anyhow::{Context, Result};
 use boundary_work::Work;
 use clap::Args;
@@ -67,19 +67,17 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     contenders.retain(|contender| asked(&contender.name));
     contenders.extend(built.iter().map(|(peer, built)| peer.contender(built, Work::Identity)));
     let broker = broker::start()?;
-    let place =
-        |name: &str| Ok::<_, anyhow::Error>((broker.bootstrap.as_str(), format!("{name}-{}", measure::unique()?)));
-    if let Some((name, start)) = contenders.iter().find_map(|c| Some((&c.name, c.start.as_ref().ok()?))) {
+    let bootstrap = broker.bootstrap.as_str();
+    if let Some((name, start)) = turns::first(&contenders) {
         // A JVM compiles what it does often: a broker that has just started takes twice the CPU.
         eprintln!("warming the broker up: {WARM_S} s of {name}, not counted");
-        one(place("latency-warm")?, start, (options.rate, WARM_S))?;
+        one(bootstrap, start, (options.rate, WARM_S))?;
     }
     let mut turns: Vec<Vec<Turn>> = contenders.iter().map(|_| Vec::new()).collect();
     for round in 0..options.rounds {
         for (index, Contender { name, start }) in contenders.iter().enumerate() {
             let Ok(start) = start else { continue };
-            let turn = one(place(&format!("latency-{round}-{index}"))?, start, (options.rate, options.seconds))
-                .with_context(|| name.clone())?;
+            let turn = one(bootstrap, start, (options.rate, options.seconds)).with_context(|| name.clone())?;
             eprintln!("round {} {name}: p50 {:.1} ms, p99 {:.1} ms", round + 1, turn.ms[0], turn.ms[1]);
             turns[index].push(turn);
         }
@@ -151,7 +149,8 @@ fn ours(module: &Path) -> Vec<Contender<'_>> {
 }
 
 /// One turn of a contender, in a group and topics of its own, at this rate, measured for so many seconds.
-fn one((bootstrap, group): (&str, String), start: &Start<'_>, (rate, seconds): (usize, u64)) -> Result<Turn> {
+fn one(bootstrap: &str, start: &Start<'_>, (rate, seconds): (usize, u64)) -> Result<Turn> {
+    let group = format!("latency-{}", measure::unique()?);
     let (input, output) = (format!("{group}.in"), format!("{group}.out"));
     kafka::create_topics(bootstrap, &[(&input, PARTITIONS), (&output, PARTITIONS)])?;
     let home = measure::tempfile_dir()?;

@@ -75,12 +75,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut report = Report::new("peers", (&options.choice, options.rounds), BASE, how);
     for workload in workloads {
         let mut contenders = ours(workload.work, &modules);
-        contenders.retain(|contender| options.choice.invites(&contender.name));
         contenders.extend(peers.iter().map(|(peer, built)| peer.contender(built, workload.work)));
         let records = options.choice.records(workload);
         let form = if workload.work == Work::Identity { Form::Bytes } else { Form::Json };
         let load = workload.load(&broker.bootstrap, records, form)?.watched(WATCH);
-        report.add((workload, &load), &contenders, &goals(workload))?;
+        report.add((workload, &load), contenders, &goals(workload))?;
     }
     report.end()
 }

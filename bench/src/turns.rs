@@ -162,18 +162,20 @@ impl<'a> Report<'a> {
         Report { name, choice, rounds, base, how, tables: Vec::new(), good: true }
     }
 
-    /// Measures one workload, prints its table and judges it; with `--quick` only compares the outputs.
+    /// Measures one workload by those contenders that are asked for, prints its table and judges it; with `--quick` only
+    /// compares the outputs.
     pub(crate) fn add(
         &mut self,
         (workload, load): (&Workload, &Load),
-        contenders: &[Contender<'_>],
+        mut contenders: Vec<Contender<'_>>,
         goals: &[Goal],
     ) -> Result<()> {
+        contenders.retain(|contender| self.choice.invites(&contender.name));
         if self.choice.quick {
-            self.good &= check(load, workload, contenders);
+            self.good &= check(load, workload, &contenders);
             return Ok(());
         }
-        let table = Table::measure((workload, load), contenders, (self.rounds, self.base))?;
+        let table = Table::measure((workload, load), &contenders, (self.rounds, self.base))?;
         table.print(self.how);
         self.good &= table.judge(goals);
         self.tables.push(table.as_json());
@@ -209,10 +211,15 @@ fn check(load: &Load, workload: &Workload, contenders: &[Contender<'_>]) -> bool
     good
 }
 
+/// The first contender that is there.
+pub(crate) fn first<'c, 'a>(contenders: &'c [Contender<'a>]) -> Option<(&'c str, &'c Start<'a>)> {
+    contenders.iter().find_map(|contender| Some((contender.name.as_str(), contender.start.as_ref().ok()?)))
+}
+
 /// Lets the first contender that is there run until the broker's CPU for a record falls no more: a JVM compiles for most of
 /// its first minute, and who came later would find it quicker. A failure is told in that contender's own turn.
 fn warm_up((workload, load): (&Workload, &Load), contenders: &[Contender<'_>]) {
-    let Some((name, start)) = contenders.iter().find_map(|c| Some((&c.name, c.start.as_ref().ok()?))) else { return };
+    let Some((name, start)) = first(contenders) else { return };
     let mut before = f64::INFINITY;
     for turn in 0..WARM_TURNS {
         let Ok(sample) = load.measure((&format!("warm-{turn}"), &["out"]), start) else { return };

@@ -30,7 +30,7 @@ impl Client {
         // SAFETY: a live configuration and room for a message.
         let raw = unsafe { sys::rd_kafka_new(kind, conf.0, text.as_mut_ptr(), text.len()) };
         // On success librdkafka owns it. On failure we should, but librdkafka 2.12 may have freed its interceptors already
-        // (librdkafka#4142): who destroyed it would free them twice. A failure ends the process, so that it may stay.
+        // (librdkafka#4142): who destroyed it would free them twice. A failure ends the process or refuses a reload: some KB.
         std::mem::forget(conf);
         if raw.is_null() {
             // SAFETY: NUL-terminated by librdkafka.

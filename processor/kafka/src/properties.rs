@@ -75,7 +75,7 @@ pub(crate) struct NativeConf(pub(crate) *mut sys::rd_kafka_conf_t);
 
 impl Drop for NativeConf {
     fn drop(&mut self) {
-        // SAFETY: still owned by us: `Client::new` forgets the wrapper when librdkafka has taken the object.
+        // SAFETY: still owned by us: `Client::new` forgets the wrapper once librdkafka has had the object.
         unsafe { sys::rd_kafka_conf_destroy(self.0) }
     }
 }
