@@ -85,9 +85,11 @@ impl<'a> Output<'a> {
         self
     }
 
-    /// Milliseconds since 1970, instead of the input's timestamp.
+    /// Milliseconds since 1970, instead of the input's timestamp. -1 is the input's; any other negative one rejects the
+    /// record, for Kafka has no time before 1970.
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
-        self.timestamp_ms = timestamp_ms;
+        // the smallest would pass for "the input's"
+        self.timestamp_ms = timestamp_ms.max(INHERIT + 1);
         self
     }
 
@@ -156,6 +158,18 @@ impl<'a> Output<'a> {
         self
     }
 
+    /// The topic it goes to; an error that names what the host would refuse.
+    #[inline]
+    fn checked(&self, topics: &Topics) -> Result<Topic, String> {
+        if self.timestamp_ms < -1 && self.timestamp_ms != INHERIT {
+            return Err(before_1970(self.timestamp_ms));
+        }
+        match self.topic {
+            Target::Known(topic) => Ok(topic),
+            Target::Named(name) => topics.output(name),
+        }
+    }
+
     #[inline]
     fn len(&self) -> usize {
         if let Some(body) = self.same {
@@ -196,6 +210,11 @@ impl<'a> Output<'a> {
     }
 }
 
+#[cold]
+fn before_1970(timestamp_ms: i64) -> String {
+    format!("the output's timestamp {timestamp_ms} is before 1970, and Kafka has none of then")
+}
+
 /// Takes the outputs of one record.
 #[derive(Debug)]
 pub struct Outputs<'a> {
@@ -207,18 +226,16 @@ pub struct Outputs<'a> {
 
 impl Outputs<'_> {
     /// Writes one output record, after those before. Returns [`Outcome::Emit`], so that `Ok(out.emit(..))` can end a
-    /// transform; to emit several, call it several times and return `Ok(Outcome::Emit)`.
+    /// transform; to emit several, call it several times and return `Ok(Outcome::Emit)`. An output that may not be, say for
+    /// another's topic, rejects the record with all its outputs, and the reason names what is wrong.
     #[inline]
     pub fn emit(&mut self, output: Output<'_>) -> Outcome {
-        let topic = match output.topic {
-            Target::Known(topic) => topic,
-            Target::Named(name) => match self.topics.output(name) {
-                Ok(topic) => topic,
-                Err(error) => {
-                    self.error.get_or_insert(error);
-                    return Outcome::Emit;
-                }
-            },
+        let topic = match output.checked(self.topics) {
+            Ok(topic) => topic,
+            Err(error) => {
+                self.error.get_or_insert(error);
+                return Outcome::Emit;
+            }
         };
         let len = output.len();
         output.write(self.window.room(len), len, topic);
@@ -261,5 +278,23 @@ mod tests {
         assert_eq!(written(|output| output.without_header("a")), "k v b=-");
         assert_eq!(written(|output| output.without_header("none")), "k v a=1 b=- a=2");
         assert_eq!(written(|output| output.no_headers()), "k v");
+    }
+
+    #[test]
+    fn a_timestamp_before_1970_rejects_with_its_number_and_is_not_taken_for_the_inputs() {
+        let settled = |timestamp_ms: i64| {
+            let process = |record: &Record<'_>, out: &mut Outputs<'_>| {
+                out.emit(record.output());
+                Ok(out.emit(record.output().timestamp_ms(timestamp_ms)))
+            };
+            run_fn(process, &[input().timestamp_ms(7)]).remove(0)
+        };
+        for timestamp_ms in [-86_400_000, -2, i64::MIN + 1] {
+            let settled = settled(timestamp_ms);
+            assert!(settled.reason().unwrap().contains(&timestamp_ms.to_string()), "{settled:?}");
+        }
+        assert!(settled(i64::MIN).reason().is_some(), "what frames call the input's is no number of an author");
+        let stamps = |timestamp_ms| settled(timestamp_ms).outputs().iter().map(|o| o.timestamp_ms).collect::<Vec<_>>();
+        assert_eq!((stamps(-1), stamps(0)), (vec![None, None], vec![None, Some(0)]));
     }
 }

@@ -186,6 +186,16 @@ fn output_headers_and_partitions() {
 }
 
 #[test]
+fn output_timestamps() {
+    assert_eq!(obeyed(&spec(), "timestamp 0").only().timestamp_ms, Some(0));
+    assert_eq!(obeyed(&spec(), "timestamp -1").only().timestamp_ms, None, "the input's");
+    // the SDK finds out by itself; a typed guest is told by us
+    let packed = act("packed", spec(), "timestamp -86400000");
+    assert!(matches!(&packed, Out::Reject(reason) if reason.contains("-86400000")), "{packed:?}");
+    assert_eq!(act("typed", spec(), "timestamp -86400000").code(), FaultCode::Contract);
+}
+
+#[test]
 fn input_too_large_for_the_guest_is_not_even_tried() {
     let spec = limits(|limits| limits.memory = 2 << 20);
     let large = format!("emit {}", "x".repeat(300_000));

@@ -19,6 +19,7 @@ pub enum Act {
     Copy,
     Tombstone,
     Partition(i32),
+    Timestamp(i64),
     Reject(String),
 }
 
@@ -43,6 +44,7 @@ pub fn act(value: Option<&[u8]>) -> Act {
         "to" => Act::To(argument.into()),
         "header" => Act::Header(argument.into()),
         "partition" => Act::Partition(argument.parse().unwrap()),
+        "timestamp" => Act::Timestamp(argument.parse().unwrap()),
         "emit" => Act::Emit(vec![argument.into()]),
         "many" => Act::Emit(vec![b"x".to_vec(); size()]),
         "large" => Act::Emit(vec![vec![b'x'; size()]]),

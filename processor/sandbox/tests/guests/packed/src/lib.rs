@@ -26,6 +26,7 @@ impl Transform for Actor {
             Act::To(topic) => out.emit(record.output().topic(&*topic)),
             Act::Header(name) => out.emit(record.output().header(&name, b"1")),
             Act::Partition(partition) => out.emit(record.output().partition(partition)),
+            Act::Timestamp(ms) => out.emit(record.output().timestamp_ms(ms)),
             Act::Reject(reason) => return Err(Reject::new(reason)),
             Act::Emit(values) => {
                 for value in values {

@@ -71,6 +71,7 @@ fn one(message: Message) -> Outcome {
         Act::Tombstone => Outcome::Emit(vec![copy(message, None)]),
         Act::To(topic) => Outcome::Emit(vec![Output { topic: Some(topic), ..copy(message, value) }]),
         Act::Partition(partition) => Outcome::Emit(vec![Output { partition: Some(partition), ..copy(message, value) }]),
+        Act::Timestamp(ms) => Outcome::Emit(vec![Output { timestamp_ms: Some(ms), ..copy(message, value) }]),
         Act::Header(name) => {
             let mut output = copy(message, value);
             output.headers.push(Header { key: name, value: Some(b"1".to_vec()) });
