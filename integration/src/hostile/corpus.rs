@@ -98,7 +98,7 @@ pub fn outputs() -> Vec<Attack> {
         bytes(deed("oversized key", "key 2000000")).peak_mib(12).ends(Fault(OutputTooLarge)),
         // the Rust SDK finds out by itself
         deed("topic not granted", "to secrets").packed(Rejects).typed(Fault(OutputTopic)),
-        deed("reserved header", "header __dlq.errors.topic").ends(Fault(OutputHeader)),
+        deed("reserved header", "header __dlq.errors.topic").packed(Rejects).typed(Fault(OutputHeader)),
         deed("reason of 10 MB", "reason 10000000").peak_mib(40).ends(Rejects),
     ]
 }

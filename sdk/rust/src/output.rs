@@ -8,6 +8,8 @@ use crate::window::Window;
 pub(crate) const HEAD: usize = 32;
 /// "the input's timestamp"
 const INHERIT: i64 = i64::MIN;
+/// Header keys that only Pelton writes, on dead letters, begin so; the host refuses them in outputs.
+const RESERVED: [&[u8]; 2] = [b"__dlq.errors.", b"pelton.error."];
 
 /// An output record under construction; [`Record::output`] makes one. It borrows what it is given and allocates only for
 /// added headers.
@@ -59,7 +61,7 @@ impl<'a> sealed::Sealed<'a> for &'a str {
 
 impl<'a> Output<'a> {
     pub(crate) fn like(record: &Record<'a>) -> Self {
-        Self {
+        let output = Self {
             topic: Target::Known(Topic::default()),
             partition: -1,
             timestamp_ms: INHERIT,
@@ -69,7 +71,9 @@ impl<'a> Output<'a> {
             inherited_count: record.header_count,
             added: Vec::new(),
             same: Some(record.body),
-        }
+        };
+        // else whoever writes the input could make every output of it fail
+        output.without(is_reserved)
     }
 
     /// Where it goes, instead of the default output topic. A name that is not among the transform's output topics
@@ -121,7 +125,8 @@ impl<'a> Output<'a> {
         self
     }
 
-    /// Adds a header after those that are there.
+    /// Adds a header after those that are there. A key that begins with `__dlq.errors.` or `pelton.error.` rejects the
+    /// record: those are Pelton's, for dead letters.
     pub fn header(self, key: &'a str, value: &'a [u8]) -> Self {
         self.header_bytes(Header { key: key.as_bytes(), value: Some(value) })
     }
@@ -139,14 +144,18 @@ impl<'a> Output<'a> {
     }
 
     /// Removes all headers with this key.
-    pub fn without_header(mut self, key: &str) -> Self {
+    pub fn without_header(self, key: &str) -> Self {
+        self.without(|other| other == key.as_bytes())
+    }
+
+    fn without(mut self, unwanted: impl Fn(&[u8]) -> bool) -> Self {
         let inherited = Headers::new(self.inherited, self.inherited_count);
-        if inherited.clone().any(|header| header.key == key.as_bytes()) {
+        if inherited.clone().any(|header| unwanted(header.key)) {
             self.added.splice(0..0, inherited);
             (self.inherited, self.inherited_count) = (&[], 0);
             self.same = None;
         }
-        self.added.retain(|header| header.key != key.as_bytes());
+        self.added.retain(|header| !unwanted(header.key));
         self
     }
 
@@ -163,6 +172,9 @@ impl<'a> Output<'a> {
     fn checked(&self, topics: &Topics) -> Result<Topic, String> {
         if self.timestamp_ms < -1 && self.timestamp_ms != INHERIT {
             return Err(before_1970(self.timestamp_ms));
+        }
+        if let Some(header) = self.added.iter().find(|header| is_reserved(header.key)) {
+            return Err(reserved(header.key));
         }
         match self.topic {
             Target::Known(topic) => Ok(topic),
@@ -210,6 +222,15 @@ impl<'a> Output<'a> {
     }
 }
 
+fn is_reserved(key: &[u8]) -> bool {
+    RESERVED.iter().any(|prefix| key.starts_with(prefix))
+}
+
+#[cold]
+fn reserved(key: &[u8]) -> String {
+    format!("the output's header `{}` has a name that is reserved for dead letters", key.escape_ascii())
+}
+
 #[cold]
 fn before_1970(timestamp_ms: i64) -> String {
     format!("the output's timestamp {timestamp_ms} is before 1970, and Kafka has none of then")
@@ -226,8 +247,8 @@ pub struct Outputs<'a> {
 
 impl Outputs<'_> {
     /// Writes one output record, after those before. Returns [`Outcome::Emit`], so that `Ok(out.emit(..))` can end a
-    /// transform; to emit several, call it several times and return `Ok(Outcome::Emit)`. An output that may not be, say for
-    /// another's topic, rejects the record with all its outputs, and the reason names what is wrong.
+    /// transform; to emit several, call it several times and return `Ok(Outcome::Emit)`. An output that may not be, say to
+    /// a topic that is not granted, rejects the record with all its outputs, and the reason names what is wrong.
     #[inline]
     pub fn emit(&mut self, output: Output<'_>) -> Outcome {
         let topic = match output.checked(self.topics) {
@@ -278,6 +299,36 @@ mod tests {
         assert_eq!(written(|output| output.without_header("a")), "k v b=-");
         assert_eq!(written(|output| output.without_header("none")), "k v a=1 b=- a=2");
         assert_eq!(written(|output| output.no_headers()), "k v");
+    }
+
+    #[test]
+    fn reserved_headers_of_the_input_are_not_inherited() {
+        let record = input().header("__dlq.errors.topic", "t").header("a", "1").null_header("pelton.error.code");
+        let names = |change: &dyn for<'a> Fn(Output<'a>) -> Output<'a>| {
+            let settled = run_fn(|record, out| Ok(out.emit(change(record.output()))), std::slice::from_ref(&record));
+            let name = |(key, _): &(Vec<u8>, _)| String::from_utf8(key.clone()).unwrap();
+            settled[0].only_output().headers.iter().map(name).collect::<Vec<_>>().join(",")
+        };
+        assert_eq!(names(&|output| output), "a");
+        assert_eq!(names(&|output| output.value(b"other").header("pelton.errors", b"")), "a,pelton.errors");
+        assert_eq!(names(&|output| output.replace_header("a", b"2").header("c", b"3")), "a,c");
+        let near = input().header("pelton.erro", "1").header("x__dlq.errors.topic", "2");
+        let settled = run_fn(|record, out| Ok(out.emit(record.output())), &[near]);
+        assert_eq!(settled[0].only_output().headers.len(), 2, "nothing else stays behind");
+        assert!(run_fn(|_, _| Ok(Outcome::Keep), &[record])[0].is_keep());
+    }
+
+    #[test]
+    fn a_reserved_header_that_is_added_rejects_with_its_name() {
+        for key in ["pelton.error.code", "__dlq.errors.", "__dlq.errors.topic"] {
+            let changes: [&dyn for<'a> Fn(Output<'a>, &'a str) -> Output<'a>; 2] =
+                [&|output, key| output.header(key, b"1"), &|output, key| output.replace_header(key, b"1")];
+            for change in changes {
+                let process = |record: &Record<'_>, out: &mut Outputs<'_>| Ok(out.emit(change(record.output(), key)));
+                let settled = run_fn(process, &[input().header(key, "0")]);
+                assert!(settled[0].reason().unwrap().contains(key), "{settled:?}");
+            }
+        }
     }
 
     #[test]

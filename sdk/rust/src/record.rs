@@ -72,7 +72,9 @@ impl<'a> Record<'a> {
         self.headers().filter(|header| header.key == key.as_bytes()).last().map(|header| header.value)
     }
 
-    /// A copy of it to change and emit: same key, value, headers and timestamp, to the default output topic.
+    /// A copy of it to change and emit: same key, value, headers and timestamp, to the default output topic. Headers that
+    /// are Pelton's, for dead letters (`__dlq.errors.`, `pelton.error.`), stay behind: only
+    /// [`Outcome::Keep`](crate::Outcome::Keep) passes them on.
     pub fn output(&self) -> Output<'a> {
         Output::like(self)
     }

@@ -41,12 +41,12 @@ fn a_panic_takes_its_own_record_only() {
 #[test]
 fn several_failures_of_several_kinds() {
     let good = good();
-    let bad = [(0, "panic"), (1, "exit 3"), (5, "trap"), (6, "header pelton.error.x"), (9, "panic")];
+    let bad = [(0, "panic"), (1, "exit 3"), (5, "trap"), (6, "many 1001"), (9, "panic")];
     for world in WORLDS {
         let mut instance = instance(world, spec());
         let outcomes = acts(&mut instance, &batch(&good, &bad));
         let codes: Vec<_> = bad.iter().map(|(at, _)| outcomes[*at].code()).collect();
-        let expected = [FaultCode::Panic, FaultCode::Exit, FaultCode::Trap, FaultCode::OutputHeader, FaultCode::Panic];
+        let expected = [FaultCode::Panic, FaultCode::Exit, FaultCode::Trap, FaultCode::OutputTooMany, FaultCode::Panic];
         assert_eq!(codes, expected, "{world}");
         for at in [2, 3, 4, 7, 8] {
             assert_eq!(outcomes[at].text(), at.to_string(), "{world}");
