@@ -10,6 +10,7 @@
 //! but [`tap`], where the configuration allows it.
 
 mod api;
+mod impatient;
 mod live;
 mod orders;
 mod page;

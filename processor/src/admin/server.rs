@@ -1,7 +1,9 @@
 //! Takes connections, on the port and on the Unix socket: so many at a time, and none may keep us waiting. A request's head
-//! must come within [`HEAD_MAX`] and be small; bodies are not read at all, no request needs one. Binds when the process starts, so that a place in use is
-//! found then.
+//! must come within [`HEAD_MAX`] and be small; bodies are not read at all, no request needs one. An answer must be taken
+//! ([`Impatient`]), and a connection is closed at some age, however busy it is. Binds when the process starts, so that a
+//! place in use is found then.
 
+use super::impatient::Impatient;
 use super::{Places, Status, Way, Who, live, routes};
 use axum::Extension;
 use axum::serve::Listener;
@@ -11,14 +13,26 @@ use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-/// For each of port and socket. Who comes later waits.
-const CONNECTIONS_MAX: usize = 128;
+/// What port and socket bear, each of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Who comes later waits.
+    pub connections: usize,
+    /// So long may a client take nothing of an answer.
+    pub stalled: Duration,
+    /// After so long a connection answers no further request. A stream of events goes on.
+    pub age: Duration,
+}
+
+pub(super) const BOUNDS: Bounds =
+    Bounds { connections: 128, stalled: Duration::from_secs(10), age: Duration::from_secs(60) };
 /// For a request and its headers, also for the next one of a connection that is kept.
 const HEAD_MAX: Duration = Duration::from_secs(10);
 /// Of a request's head, in bytes.
@@ -29,6 +43,14 @@ const BUFFER_MAX: usize = 16 << 10;
 /// # Errors
 /// When a place cannot be bound, and which.
 pub async fn serve(places: &Places, status: &Arc<Status>) -> Result<SocketAddr, (String, io::Error)> {
+    serve_within(places, status, BOUNDS).await
+}
+
+pub(super) async fn serve_within(
+    places: &Places,
+    status: &Arc<Status>,
+    bounds: Bounds,
+) -> Result<SocketAddr, (String, io::Error)> {
     let named = |place: &dyn std::fmt::Display| {
         let place = place.to_string();
         move |error| (place, error)
@@ -37,9 +59,9 @@ pub async fn serve(places: &Places, status: &Arc<Status>) -> Result<SocketAddr, 
     let address = listener.local_addr().map_err(named(&places.listen))?;
     if let Some(path) = &places.socket {
         let socket = bind(path).map_err(named(&path.display()))?;
-        tokio::spawn(accept(socket, routes::router(status, Way::Socket), of_this_machine));
+        tokio::spawn(accept(socket, routes::router(status, Way::Socket), of_this_machine, bounds));
     }
-    tokio::spawn(accept(listener, routes::router(status, Way::Network), |_, address| address.to_string()));
+    tokio::spawn(accept(listener, routes::router(status, Way::Network), |_, address| address.to_string(), bounds));
     tokio::spawn(live::tick(Arc::clone(status)));
     Ok(address)
 }
@@ -52,21 +74,30 @@ fn of_this_machine(stream: &UnixStream, _: &tokio::net::unix::SocketAddr) -> Str
     }
 }
 
-async fn accept<L: Listener>(mut listener: L, router: axum::Router, who: fn(&L::Io, &L::Addr) -> String) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+async fn accept<L: Listener>(
+    mut listener: L,
+    router: axum::Router,
+    who: fn(&L::Io, &L::Addr) -> String,
+    bounds: Bounds,
+) {
+    let places = Arc::new(Semaphore::new(bounds.connections));
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         let (stream, address) = listener.accept().await;
         let who = Who(who(&stream, &address).into());
         let service = TowerToHyperService::new(router.clone().layer(Extension(who)));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_MAX)
+            .max_buf_size(BUFFER_MAX)
+            .serve_connection(TokioIo::new(Impatient::new(stream, bounds.stalled)), service);
         tokio::spawn(async move {
             let _place = place;
+            let mut connection = pin!(connection);
             // Who is gone, or too slow, has nobody to be told.
-            let _ = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_MAX)
-                .max_buf_size(BUFFER_MAX)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            if tokio::time::timeout(bounds.age, connection.as_mut()).await.is_err() {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
         });
     }
 }

@@ -1,5 +1,6 @@
 //! The server over real sockets, with nothing behind it but counters.
 
+use super::server::{BOUNDS, Bounds, serve_within};
 use super::snapshot::{Input, Rejected, Snapshot, Transform};
 use super::*;
 use crate::dataplane::breaker::{Allowance, Breaker, Budget, Then};
@@ -267,6 +268,45 @@ async fn a_head_that_is_too_large_or_too_slow_is_not_waited_for_and_bodies_are_n
     let mut rest = Vec::new();
     tokio::time::timeout(Duration::from_secs(30), slow.read_to_end(&mut rest)).await.unwrap().unwrap();
     assert!(!rest.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&rest));
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_thrown_out_and_the_next_is_answered() {
+    let bounds = Bounds { connections: 1, stalled: Duration::from_millis(100), ..BOUNDS };
+    let address = serve_within(&places(None), &Arc::new(Status::new(None)), bounds).await.unwrap();
+    let mut greedy = TcpStream::connect(address).await.unwrap();
+    let requests = b"GET /api/v1/openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(64);
+    let thrown_out = async { while greedy.write_all(&requests).await.is_ok() {} };
+    // It came first and has the only place.
+    let (thrown_out, answer) = tokio::join!(
+        tokio::time::timeout(Duration::from_secs(20), thrown_out),
+        tokio::time::timeout(Duration::from_secs(20), ask(address, "/livez")),
+    );
+    thrown_out.expect("it still writes, or waits until it can");
+    assert!(answer.expect("it still waits for a place").starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_connection_that_asks_again_and_again_ends_at_its_age() {
+    let bounds = Bounds { age: Duration::from_millis(100), ..BOUNDS };
+    let address = serve_within(&places(None), &Arc::new(Status::new(None)), bounds).await.unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let ended = async {
+        let mut part = [0; 4096];
+        while stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.is_ok()
+            && stream.read(&mut part).await.is_ok_and(|read| read > 0)
+        {}
+    };
+    tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it is still answered");
+}
+
+#[tokio::test]
+async fn a_stream_of_events_may_be_silent_for_longer_than_others_may_stall_or_live() {
+    let bounds = Bounds { stalled: Duration::from_millis(50), age: Duration::from_millis(500), ..BOUNDS };
+    let address = serve_within(&places(None), &Arc::new(Status::new(None)), bounds).await.unwrap();
+    // A second lies between two of them; that it does not end is looked at there.
+    let (_, heard) = events(address, 3).await;
+    assert!(heard.starts_with("HTTP/1.1 200"), "{heard}");
 }
 
 #[tokio::test]
