@@ -139,15 +139,22 @@ impl fmt::Display for FaultCode {
 pub struct Fault {
     /// What kind of failure.
     pub code: FaultCode,
-    /// Particulars; may hold guest text (a panic message), so it goes to dead letters and never to logs (I10).
+    /// Particulars; may hold guest text (a panic message), so it goes to dead letters and never to logs (I10). At most 2 KiB
+    /// where the sandbox made it.
     pub detail: String,
     /// Guest functions that were running, innermost first.
     pub backtrace: Option<String>,
 }
 
 impl Fault {
-    pub(crate) fn new(code: FaultCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), backtrace: None }
+    /// Keeps of the detail what it may be long: most are ours, but some say what the guest says, at any length.
+    pub(crate) fn new(code: FaultCode, detail: impl AsRef<str>) -> Self {
+        Self { code, detail: head(detail.as_ref(), DETAIL_BYTES).to_owned(), backtrace: None }
+    }
+
+    /// Memory that it takes, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.detail.len() + self.backtrace.as_ref().map_or(0, String::len)
     }
 }
 
@@ -185,6 +192,7 @@ impl Stderr {
     }
 }
 
+/// Details of faults are cut to so many. A dead letter has room for half of it.
 const DETAIL_BYTES: usize = 2048;
 
 /// The fault that an error of wasmtime stands for.
@@ -232,7 +240,7 @@ fn of_host_error(error: &wasmtime::Error, evidence: &Evidence<'_>) -> Fault {
     } else if evidence.memory_refused {
         Fault::new(FaultCode::OutOfMemory, text)
     } else {
-        Fault::new(FaultCode::Contract, head(&text, DETAIL_BYTES))
+        Fault::new(FaultCode::Contract, text)
     }
 }
 
@@ -310,6 +318,16 @@ mod tests {
         let fault = Fault::new(FaultCode::OutputTooLarge, "x");
         let error = wasmtime::Error::from(fault.clone()).context("while calling packed-sink");
         assert_eq!(classify(&error, &Evidence { memory_refused: false, stderr: &said("") }), fault);
+    }
+
+    #[test]
+    fn a_detail_is_cut_between_characters_where_the_fault_is_made() {
+        let long = "é".repeat(DETAIL_BYTES);
+        assert_eq!(Fault::new(FaultCode::OutputTopic, &long).detail.len(), DETAIL_BYTES);
+        let odd = Fault::new(FaultCode::OutputTopic, format!("x{long}"));
+        assert_eq!(odd.detail.len(), DETAIL_BYTES - 1);
+        assert!((DETAIL_BYTES..DETAIL_BYTES + 200).contains(&odd.bytes()), "{}", odd.bytes());
+        assert_eq!(Fault::new(FaultCode::OutputTopic, "other").detail, "other");
     }
 
     #[test]

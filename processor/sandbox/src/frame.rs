@@ -227,7 +227,7 @@ fn contract(what: &str) -> Box<Fault> {
     fault(FaultCode::Contract, what)
 }
 
-fn fault(code: FaultCode, detail: impl Into<String>) -> Box<Fault> {
+fn fault(code: FaultCode, detail: impl AsRef<str>) -> Box<Fault> {
     Box::new(Fault::new(code, detail))
 }
 

@@ -11,6 +11,8 @@ pub struct Kept {
     outcomes: Vec<Outcome>,
     /// Output frames and reasons, one after the other.
     bytes: Vec<u8>,
+    /// What the faults among the outcomes take, in bytes.
+    faults: usize,
 }
 
 /// `end` is where its share of the bytes ends; it begins where the one before ended.
@@ -44,12 +46,13 @@ impl Kept {
     pub fn clear(&mut self) {
         self.outcomes.clear();
         self.bytes.clear();
+        self.faults = 0;
         self.bytes.shrink_to(Self::ROOM);
     }
 
     /// Copies one more.
     pub fn push(&mut self, settled: Settled<'_>) -> Result<(), NoRoom> {
-        if self.bytes.len() >= Self::ROOM {
+        if self.bytes.len() + self.faults >= Self::ROOM {
             return Err(NoRoom);
         }
         let outcome = match settled {
@@ -57,7 +60,10 @@ impl Kept {
             Settled::Drop => Outcome::Drop,
             Settled::Emit(Outputs { frames, count }) => Outcome::Emit { count, end: self.copy(frames) },
             Settled::Reject(reason) => Outcome::Reject { end: self.copy(reason.as_bytes()) },
-            Settled::Fault(fault) => Outcome::Fault(fault),
+            Settled::Fault(fault) => {
+                self.faults += fault.bytes();
+                Outcome::Fault(fault)
+            }
         };
         self.outcomes.push(outcome);
         Ok(())
@@ -65,7 +71,7 @@ impl Kept {
 
     /// Hands them out in order, with their index, until `settle` refuses one. None is left afterwards.
     pub fn settle<E>(&mut self, mut settle: impl FnMut(usize, Settled<'_>) -> Result<(), E>) -> Result<(), E> {
-        let Self { outcomes, bytes } = self;
+        let Self { outcomes, bytes, .. } = self;
         let mut start = 0;
         let mut share = |end: usize| &bytes[std::mem::replace(&mut start, end)..end];
         outcomes.drain(..).enumerate().try_for_each(|(index, outcome)| {
@@ -150,5 +156,17 @@ mod tests {
         kept.clear();
         assert!(kept.bytes.capacity() <= Kept::ROOM);
         kept.push(Settled::Keep).unwrap();
+    }
+
+    #[test]
+    fn a_guest_cannot_make_it_grow_by_failing() {
+        let mut kept = Kept::default();
+        let fault = || Settled::Fault(Box::new(Fault::new(FaultCode::OutputTopic, "x".repeat(4096))));
+        let most = Kept::ROOM / 2048;
+        let taken = (0..=most).take_while(|_| kept.push(fault()).is_ok()).count();
+        assert!((most / 2..=most).contains(&taken), "{taken} faults of 2 KiB in 4 MiB");
+        assert_eq!(kept.push(Settled::Keep), Err(NoRoom));
+        kept.clear();
+        kept.push(fault()).unwrap();
     }
 }

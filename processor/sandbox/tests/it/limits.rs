@@ -177,6 +177,14 @@ fn output_topics() {
 }
 
 #[test]
+fn a_topic_name_of_any_length_is_told_in_part() {
+    let name = "x".repeat(500_000);
+    let outcome = act("typed", spec(), &format!("to {name}"));
+    assert_eq!(outcome.code(), FaultCode::OutputTopic);
+    assert!((100..=2048).contains(&outcome.detail().len()), "{} bytes", outcome.detail().len());
+}
+
+#[test]
 fn output_headers_and_partitions() {
     assert_eq!(obeyed(&spec(), "header mine").only().headers.last().unwrap().0, b"mine");
     for key in ["pelton.error.code", "__dlq.errors.x"] {
