@@ -9,6 +9,7 @@ use wasmtime_wasi::I32Exit;
 
 use crate::backtrace;
 use crate::drive::Late;
+use crate::text::{head, tail};
 
 /// Why a record, or a module, failed. The codes are stable; operators match on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -270,14 +271,6 @@ impl From<Late> for Fault {
             Late::Fuel => Self::new(FaultCode::OutOfFuel, "stopped at a yield"),
         }
     }
-}
-
-fn head(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
-}
-
-fn tail(text: &str, bytes: usize) -> &str {
-    &text[text.ceil_char_boundary(text.len().saturating_sub(bytes))..]
 }
 
 #[cfg(test)]

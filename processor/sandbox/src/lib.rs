@@ -34,6 +34,7 @@ mod packed;
 mod record;
 mod setup;
 mod signature;
+mod text;
 mod typed;
 mod wasi;
 mod window;
@@ -53,6 +54,7 @@ pub use logs::LogCounts;
 pub use module::{Demand, LoadError, Module, World};
 pub use record::{Header, OutputRecord, Outputs, Record, Settled};
 pub use signature::{PrivateKey, PublicKey, Signature, SignatureError, Signed};
+pub use text::harmless;
 
 /// A generation is shared by the workers, an instance moves to the thread that runs it.
 const _: () = {

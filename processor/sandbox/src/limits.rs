@@ -27,7 +27,7 @@ pub struct Limits {
     /// Outcomes of a batch that the host holds outside guest memory. Not the guest's fault when reached: the batch is
     /// cut there and the rest runs afterwards.
     pub batch_output_bytes: u32,
-    /// Guest log text per second, all instances of the transform together.
+    /// Guest log text per second, all instances of the transform together; a line counts 128 bytes more than its text.
     pub log_bytes_per_second: u32,
     /// For instantiation and `configure` together; they have no fuel limit of their own.
     pub configure_deadline: Duration,

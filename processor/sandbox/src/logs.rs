@@ -1,6 +1,7 @@
 //! Owns what a guest says: lines of the `log` import and of stdout and stderr. Promises that they cost bounded memory and
-//! bounded log volume (a token bucket per transform), that lines are cut, and that no guest text reaches our log unless
-//! the operator asked for it (I10); otherwise lines are only counted. The end of stderr is kept for the detail of a fault.
+//! bounded log volume (a token bucket per transform), that lines are cut, that none can pass for several or for one of
+//! ours, and that no guest text reaches our log unless the operator asked for it (I10); otherwise lines are only counted.
+//! The end of stderr is kept for the detail of a fault.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -17,10 +18,13 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use crate::drive;
 use crate::fault::Stderr;
 use crate::host::Host;
+use crate::text::{harmless, head};
 
 const LOG: &str = "pelton:transform/log@0.1.0";
 const LINE_BYTES: usize = 4096;
 const TAIL_BYTES: usize = 4096;
+/// What a line costs of `limits.log` beside its text: time, level, transform and generation are written with it.
+const LINE_COST: usize = 128;
 /// What a guest may write to a stream at once, before `drive` looks at the clock.
 const PERMIT: usize = 4096;
 /// What a byte of text costs the host, in what a guest could compute meanwhile.
@@ -97,14 +101,18 @@ impl Logs {
     }
 
     fn line(&self, level: Level, text: &str) {
-        let text = &text[..text.floor_char_boundary(LINE_BYTES)];
         if !self.observe {
             self.unobserved.fetch_add(1, Relaxed);
-        } else if !self.admit(text.len() + 1, Instant::now()) {
-            self.limited.fetch_add(1, Relaxed);
-        } else {
+            return;
+        }
+        // What is escaped grows: it is cut as it will be written, and pays for that.
+        let text = harmless(head(text, LINE_BYTES));
+        let text = head(&text, LINE_BYTES);
+        if self.admit(text.len() + LINE_COST, Instant::now()) {
             self.written.fetch_add(1, Relaxed);
             self.write(level, text);
+        } else {
+            self.limited.fetch_add(1, Relaxed);
         }
     }
 
@@ -205,9 +213,10 @@ impl Stdio {
     }
 
     fn say(&self, logs: &Logs, level: Level, text: &str) {
-        let text = &text[..text.floor_char_boundary(LINE_BYTES)];
+        let text = head(text, LINE_BYTES);
+        let cost = text.len() + LINE_COST;
         let mut spoken = lock(&self.0);
-        let room = spoken.held_bytes + text.len() <= logs.rate as usize;
+        let room = spoken.held_bytes + cost <= logs.rate as usize;
         match &mut spoken.held {
             Some(held) if room => held.push((level, text.into())),
             Some(_) => {
@@ -219,7 +228,7 @@ impl Stdio {
                 return logs.line(level, text);
             }
         }
-        spoken.held_bytes += text.len() + 1;
+        spoken.held_bytes += cost;
     }
 
     fn write(&self, logs: &Logs, stream: Stream, bytes: &[u8]) {
@@ -346,6 +355,74 @@ mod tests {
         assert!(logs.admit(600, start + Duration::from_millis(300)));
         assert!(logs.admit(1000, start + Duration::from_secs(60)));
         assert!(!logs.admit(1, start + Duration::from_secs(60)));
+    }
+
+    /// The texts that this thread logs meanwhile.
+    fn logged(say: impl FnOnce()) -> Vec<String> {
+        use tracing::field::{Field, Visit};
+        use tracing::span::{Attributes, Id, Record};
+        #[derive(Clone, Default)]
+        struct Look(Arc<Mutex<Vec<String>>>);
+        impl Visit for Look {
+            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+                if field.name() == "message" {
+                    lock(&self.0).push(format!("{value:?}"));
+                }
+            }
+        }
+        impl tracing::Subscriber for Look {
+            fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+                true
+            }
+            fn new_span(&self, _: &Attributes<'_>) -> Id {
+                Id::from_u64(1)
+            }
+            fn record(&self, _: &Id, _: &Record<'_>) {}
+            fn record_follows_from(&self, _: &Id, _: &Id) {}
+            fn event(&self, event: &tracing::Event<'_>) {
+                event.record(&mut self.clone());
+            }
+            fn enter(&self, _: &Id) {}
+            fn exit(&self, _: &Id) {}
+        }
+        let look = Look::default();
+        tracing::subscriber::with_default(look.clone(), say);
+        let texts = lock(&look.0).clone();
+        texts
+    }
+
+    #[test]
+    fn a_guest_cannot_write_a_line_that_looks_like_ours() {
+        let logs = Logs::new("t", 1, true, 100_000);
+        let texts = logged(|| {
+            let stdio = Stdio::default();
+            stdio.say(&logs, Level::Info, "a\n2026-01-01T00:00:00Z ERROR pelton: all is lost\x1b[2J");
+            stdio.write(&logs, Stream::Out, b"b\r2026\n");
+            stdio.hold();
+            stdio.say(&logs, Level::Info, "c\n2026");
+            stdio.release(&logs);
+            stdio.say(&logs, Level::Info, &"\n".repeat(LINE_BYTES));
+        });
+        let forged = "a\\n2026-01-01T00:00:00Z ERROR pelton: all is lost\\u{1b}[2J";
+        assert_eq!(texts[..3], [forged, "b\\r2026", "c\\n2026"]);
+        assert_eq!(texts[3].len(), LINE_BYTES);
+        assert_eq!((texts.len(), logs.counts().written), (4, 4));
+    }
+
+    #[test]
+    fn lines_without_text_are_limited_too() {
+        let logs = Logs::new("t", 1, true, 1000);
+        let stdio = Stdio::default();
+        for _ in 0..100 {
+            stdio.say(&logs, Level::Info, "");
+        }
+        let direct = logs.counts();
+        assert!((7..50).contains(&direct.written) && direct.written + direct.limited == 100, "{direct:?}");
+        stdio.hold();
+        for _ in 0..100 {
+            stdio.say(&logs, Level::Info, "");
+        }
+        assert_eq!(logs.counts().limited - direct.limited, 93, "1,000 bytes hold seven");
     }
 
     #[test]

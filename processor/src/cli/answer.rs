@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Exit, Global, Output, logging, print};
 use crate::tools::{Cluster, ToolError};
+pub(super) use pelton_sandbox::harmless;
 
 /// What a tool found: for people, for programs, and remarks for people.
 pub(super) struct Answer {
@@ -83,11 +84,6 @@ pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     std::iter::once(&headings).chain(rows).map(line).collect()
-}
-
-/// Text from outside, on one line and without control characters.
-pub(super) fn harmless(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// A key or a value: a quoted text, hexadecimal where it is none, or `null`.

@@ -14,7 +14,7 @@ use crate::dataplane::kafka::{Identity, Membership};
 use crate::dataplane::plan::{DeliveryPlan, Plan, TransformPlan};
 use crate::dataplane::wanted::Wanted;
 use pelton_kafka::Properties;
-use pelton_sandbox::{Ceiling, Engine, EngineConfig, Workshop};
+use pelton_sandbox::{Ceiling, Engine, EngineConfig, Workshop, harmless};
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -367,7 +367,7 @@ fn random_name() -> String {
     format!("{:016x}", std::hash::RandomState::new().build_hasher().finish())
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line, whatever a module or its guest says in them.
 pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -376,5 +376,17 @@ pub(super) fn chain(error: &dyn Error) -> String {
         text.push_str(&error.to_string());
         source = error.source();
     }
-    text
+    harmless(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_and_its_causes_are_one_line() {
+        let error = pelton_sandbox::PrepareError::Link("no\n2026-01-01T00:00:00Z ERROR pelton".into());
+        let expected = "the module does not fit pelton:transform@0.1.0: no\\n2026-01-01T00:00:00Z ERROR pelton";
+        assert_eq!(chain(&error), expected);
+    }
 }

@@ -261,7 +261,7 @@ fn log_lines_per_second() {
         let generation = prepare(world, observed(1 << 30)).unwrap();
         run(&mut pelton_sandbox::Instance::new(&generation).unwrap(), &[record("shout 20")]);
         assert_eq!((generation.log_counts().written, generation.log_counts().limited), (20, 0), "{world}");
-        let generation = prepare(world, observed(10_020)).unwrap();
+        let generation = prepare(world, observed(11_300)).unwrap();
         run(&mut pelton_sandbox::Instance::new(&generation).unwrap(), &[record("shout 2000")]);
         let counts = generation.log_counts();
         assert_eq!(counts.written + counts.limited, 2_000, "{world}");

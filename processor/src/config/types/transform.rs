@@ -124,7 +124,7 @@ pub struct Limits {
     #[schemars(extend("x-minimum" = "1KiB", "x-maximum" = "64MiB"))]
     pub output_bytes: Bytes,
 
-    /// Bytes of log a second; what is above is counted and thrown away.
+    /// Bytes of log a second, 128 more for each line; what is above is counted and thrown away.
     #[schemars(extend("x-minimum" = "0B", "x-maximum" = "1MiB"))]
     pub log: Bytes,
 
