@@ -31,6 +31,7 @@ pub fn module(data: &[u8]) {
     let spec = Spec {
         transform: "fuzz".into(),
         settings: Vec::new(),
+        secrets: Vec::new(),
         inputs: vec!["in".into()],
         outputs: vec!["out".into()],
         limits,

@@ -61,6 +61,7 @@ impl Rig {
         let spec = Spec {
             transform: "rig".into(),
             settings: settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            secrets: Vec::new(),
             inputs: vec!["in".into()],
             outputs: vec!["out".into()],
             limits: Limits::default(),

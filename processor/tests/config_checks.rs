@@ -220,7 +220,7 @@ fn a_grant_does_not_hand_out_a_secret() {
 #[test]
 fn what_is_referred_to_must_be_there() {
     let text =
-        minimal("    grants: { directories: { /lookup: ./lookup } }\n    settings: { key: { file: key.txt } }\n")
+        minimal("    grants: { directories: { /lookup: ./lookup } }\n    settings: { key: { file: key.txt }, p: x }\n")
             .replace("9092\n", "9092\n  properties: { sasl.password: { env: KAFKA_PASSWORD } }\n")
             + "instance: { env: POD }\n";
     let bare = Setup::new().file("a.yaml", &text);
@@ -248,6 +248,7 @@ fn what_is_referred_to_must_be_there() {
     let loaded = complete.load().unwrap_or_else(|errors| panic!("{errors}"));
     let transform = loaded.config.transforms.values().next().expect("one transform");
     assert_eq!(transform.revealed_settings().expect("a file")["key"], "k");
+    assert_eq!(transform.secret_settings().collect::<Vec<_>>(), ["key"]);
 }
 
 #[test]

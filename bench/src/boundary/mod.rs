@@ -199,6 +199,7 @@ fn spec(candidate: &Candidate, work: Work) -> Spec {
     Spec {
         transform: "boundary".into(),
         settings: vec![("work".into(), work.to_string())],
+        secrets: Vec::new(),
         inputs: vec!["in".into()],
         outputs: vec!["out".into()],
         limits: candidate.limits.clone(),

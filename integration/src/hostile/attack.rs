@@ -92,6 +92,7 @@ impl Attack {
         let spec = Spec {
             transform: "hostile".into(),
             settings: Vec::new(),
+            secrets: Vec::new(),
             inputs: vec!["in".into()],
             outputs: vec!["out".into(), "audit".into()],
             limits,

@@ -351,6 +351,7 @@ fn innocent(wrong: &mut Vec<String>) {
         let spec = Spec {
             transform: "innocent".into(),
             settings: Vec::new(),
+            secrets: Vec::new(),
             inputs: vec!["in".into()],
             outputs: vec!["out".into()],
             limits: Limits { configure_deadline: Duration::from_secs(60), ..Limits::default() },

@@ -32,6 +32,7 @@ fn survives(engine: &Engine, bytes: &[u8]) -> bool {
     let spec = Spec {
         transform: "mutant".into(),
         settings: Vec::new(),
+        secrets: Vec::new(),
         inputs: vec!["in".into()],
         outputs: vec!["out".into()],
         limits,

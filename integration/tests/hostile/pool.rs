@@ -8,6 +8,7 @@ fn spec(transform: &str) -> Spec {
     Spec {
         transform: transform.into(),
         settings: Vec::new(),
+        secrets: Vec::new(),
         inputs: vec!["in".into()],
         outputs: vec!["out".into()],
         limits: Limits { configure_deadline: std::time::Duration::from_secs(60), ..Limits::default() },

@@ -138,6 +138,21 @@ fn what_is_wrong_or_cannot_change_is_told_and_changes_nothing() {
     assert_eq!(pelton.stop(), Some(0));
 }
 
+/// I10, whatever `observe.guest_text` says: the operator gets the reason, without what must not be seen.
+#[test]
+fn a_secret_that_a_guest_quotes_is_not_in_why_it_is_refused() {
+    const SECRET: &str = "hunter2-setting";
+    let scene = Scene::new("quoted", &[("in", 1), ("out", 1)]);
+    let good = scene.config("", &[MARKER]);
+    let mut pelton = Pelton::start_in(&good, "a", &[], &[("PLANTED_SETTING", SECRET)]);
+    says(&pelton, "running");
+    pelton.reconfigure(&good.replace("mark: a", "mark: a, fail: { env: PLANTED_SETTING }"));
+    pelton.signal(libc::SIGHUP);
+    says(&pelton, "told to fail: ***");
+    assert_eq!(pelton.stop(), Some(0));
+    assert!(!pelton.log().contains(SECRET), "{}", pelton.log());
+}
+
 #[test]
 fn transforms_and_topics_come_and_go_while_records_flow() {
     let topics = ["in", "more", "out", "other", "copies"].map(|topic| (topic, 2));

@@ -17,7 +17,7 @@ use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::logs::{LogCounts, Logs};
 use crate::module::{Module, World};
-use crate::{logs, packed, wasi};
+use crate::{logs, packed, text, wasi};
 
 /// What a transform is, beside its module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Spec {
     pub transform: String,
     /// Passed to `configure`, in this order.
     pub settings: Vec<(String, String)>,
+    /// Names of settings whose values are secrets: where `configure` fails they are left out of what the guest says of it.
+    pub secrets: Vec<String>,
     /// Topics that it reads; `Record::topic` is an index into them.
     pub inputs: Vec<String>,
     /// Topics that it may write, the default one first; `OutputRecord::topic` is an index into them.
@@ -36,6 +38,14 @@ pub struct Spec {
     pub grants: Grants,
     /// Whether guest text may appear in our log (I10).
     pub observe_guest_text: bool,
+}
+
+impl Spec {
+    /// How a guest may quote the values of its secret settings.
+    pub(crate) fn quotes(&self) -> Vec<String> {
+        let secret = self.settings.iter().filter(|(name, _)| self.secrets.contains(name));
+        text::quotes(secret.map(|(_, value)| value.as_str()))
+    }
 }
 
 /// A module with its settings, linked and tried once. A clone is the same one.
@@ -96,7 +106,8 @@ pub enum PrepareError {
         found: u32,
     },
     /// It failed while it was instantiated or configured, or refused its settings (`FaultCode::Configure`). What the
-    /// guest says is shown: it has not seen any record yet, and the operator waits for the reason.
+    /// guest says is shown, without the secrets among its settings: it has not seen any record yet, and the operator waits for
+    /// the reason.
     #[error("the module cannot be configured ({}): {}", .0.code, .0.detail)]
     Configure(Fault),
 }

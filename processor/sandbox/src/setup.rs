@@ -7,7 +7,7 @@ use wasmtime::Store;
 use wasmtime::component::{ComponentType, Instance, Lower, ResourceTable};
 
 use crate::drive::{Pace, drive};
-use crate::fault::{Evidence, Fault, FaultCode, classify};
+use crate::fault::{Evidence, Fault, FaultCode, Stderr, classify};
 use crate::frame;
 use crate::generation::{Generation, PrepareError};
 use crate::host::Host;
@@ -18,6 +18,7 @@ use crate::logs::Stdio;
 use crate::module::World;
 use crate::moment::Moment;
 use crate::packed::{ABI_VERSION, Sink};
+use crate::text::{head, masked};
 use crate::wasi;
 
 /// What a guest may hand to one host call, in bytes that the host would allocate or look at: the largest window fits.
@@ -25,6 +26,8 @@ const HOSTCALL_BYTES: usize = 24 << 20;
 /// Handles of WASI resources that one instance may hold. A stream of a granted file holds up to 64 KiB of the host's memory,
 /// which is nobody's limit: 8 MiB for all of them.
 const HANDLES: usize = 128;
+/// How much of a refusal is looked at. More than is kept, so that a secret is found before it is cut in two.
+const REFUSAL_BYTES: usize = 64 << 10;
 
 #[derive(ComponentType, Lower)]
 #[component(record)]
@@ -40,16 +43,15 @@ type Verdict = (Result<(), String>,);
 pub(crate) fn renew(generation: &Generation, record_pace: Pace) -> Result<Live, PrepareError> {
     let runtime = generation.module().engine().runtime().clone();
     let _entered = runtime.enter();
-    let pace = Pace::unfuelled(generation.spec().limits.configure_deadline);
     let mut store = store(generation, record_pace)?;
-    let instance = watch(&mut store, pace, async |store| generation.pre().instantiate_async(store).await)?;
+    let instance = watch(generation, &mut store, async |store| generation.pre().instantiate_async(store).await)?;
     let export = match generation.world() {
         World::Packed => {
-            configure_packed(generation, &mut store, &instance, pace)?;
+            configure_packed(generation, &mut store, &instance)?;
             "process-packed"
         }
         World::Typed => {
-            configure_typed(generation, &mut store, &instance, pace)?;
+            configure_typed(generation, &mut store, &instance)?;
             "process"
         }
     };
@@ -66,9 +68,8 @@ pub(crate) fn drain(generation: &Generation, live: Live) -> Result<(), Fault> {
     let Live { mut store, drain: Some(drain), .. } = live else { return Ok(()) };
     let runtime = generation.module().engine().runtime().clone();
     let _entered = runtime.enter();
-    let pace = Pace::unfuelled(generation.spec().limits.configure_deadline);
     let call = async |store: &mut Store<Host>| drain.typed::<(), ()>(&*store)?.call_async(store, ()).await;
-    watch(&mut store, pace, call).map_err(|error| match error {
+    watch(generation, &mut store, call).map_err(|error| match error {
         PrepareError::Configure(fault) => fault,
         other => contract(&other.to_string()),
     })
@@ -99,15 +100,10 @@ fn store(generation: &Generation, pace: Pace) -> Result<Store<Host>, PrepareErro
     Ok(store)
 }
 
-fn configure_packed(
-    generation: &Generation,
-    store: &mut Store<Host>,
-    instance: &Instance,
-    pace: Pace,
-) -> Result<(), PrepareError> {
+fn configure_packed(generation: &Generation, store: &mut Store<Host>, instance: &Instance) -> Result<(), PrepareError> {
     let spec = generation.spec();
     let version = instance.get_typed_func::<(), (u32,)>(&mut *store, "abi-version").map_err(link)?;
-    let (found,) = watch(store, pace, async |store| version.call_async(store, ()).await)?;
+    let (found,) = watch(generation, store, async |store| version.call_async(store, ()).await)?;
     if found != ABI_VERSION {
         return Err(PrepareError::Abi { found });
     }
@@ -116,9 +112,9 @@ fn configure_packed(
     let typed = func.typed::<Params<'_>, Verdict>(&*store).map_err(link)?;
     let params = (&spec.settings[..], Topics { inputs: &spec.inputs, outputs: &spec.outputs });
     store.data_mut().sink.configuring = true;
-    let verdict = watch(store, pace, async |store| typed.call_async(store, params).await)?;
+    let verdict = watch(generation, store, async |store| typed.call_async(store, params).await)?;
     store.data_mut().sink.configuring = false;
-    accept(verdict)?;
+    accept(generation, verdict)?;
     match &store.data().sink.window {
         None => Err(contract("`configure` announced no window").into()),
         Some(window) if !window.is_live(store) => {
@@ -129,42 +125,49 @@ fn configure_packed(
     }
 }
 
-fn configure_typed(
-    generation: &Generation,
-    store: &mut Store<Host>,
-    instance: &Instance,
-    pace: Pace,
-) -> Result<(), PrepareError> {
+fn configure_typed(generation: &Generation, store: &mut Store<Host>, instance: &Instance) -> Result<(), PrepareError> {
     let func = instance.get_func(&mut *store, "configure").ok_or_else(|| contract("the module has no `configure`"))?;
     let typed = func.typed::<(Settings<'_>,), Verdict>(&*store).map_err(link)?;
     let settings = &generation.spec().settings[..];
-    accept(watch(store, pace, async |store| typed.call_async(store, (settings,)).await)?)
+    accept(generation, watch(generation, store, async |store| typed.call_async(store, (settings,)).await)?)
 }
 
-fn accept((verdict,): Verdict) -> Result<(), PrepareError> {
-    verdict.map_err(|text| Fault::new(FaultCode::Configure, frame::reason(text.as_bytes())).into())
+fn accept(generation: &Generation, (verdict,): Verdict) -> Result<(), PrepareError> {
+    verdict.map_err(|text| {
+        let text = masked(head(&text, REFUSAL_BYTES), &generation.spec().quotes());
+        Fault::new(FaultCode::Configure, frame::reason(text.as_bytes())).into()
+    })
 }
 
-/// One step of the making, under a deadline.
+/// One step of the making, or the last call, under the deadline of `configure`. Of its failure people are told, so secrets are
+/// left out.
 fn watch<T>(
+    generation: &Generation,
     store: &mut Store<Host>,
-    pace: Pace,
     step: impl AsyncFnOnce(&mut Store<Host>) -> wasmtime::Result<T>,
 ) -> Result<T, PrepareError> {
+    let pace = Pace::unfuelled(generation.spec().limits.configure_deadline);
     store.data_mut().begin_call(&[]);
     store.set_fuel(pace.fuel(1)).map_err(link)?;
     let result = drive(step(store), || 0, 1, pace);
     match result {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(diagnose(store, &error).into()),
+        Ok(Err(error)) => {
+            let mut stderr = store.data().stdio.stderr();
+            stderr.tail = masked(&stderr.tail, &generation.spec().quotes());
+            Err(judge(store, &error, &stderr).into())
+        }
         Err(late) => Err(Fault::from(late).into()),
     }
 }
 
 /// What an error of a call says, with the evidence of its store.
 pub(crate) fn diagnose(store: &Store<Host>, error: &wasmtime::Error) -> Fault {
-    let host = store.data();
-    classify(error, &Evidence { memory_refused: host.limiter.refused(), stderr: &host.stdio.stderr() })
+    judge(store, error, &store.data().stdio.stderr())
+}
+
+fn judge(store: &Store<Host>, error: &wasmtime::Error, stderr: &Stderr) -> Fault {
+    classify(error, &Evidence { memory_refused: store.data().limiter.refused(), stderr })
 }
 
 fn contract(why: &str) -> Fault {

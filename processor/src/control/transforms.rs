@@ -260,6 +260,7 @@ fn spec(name: &str, transform: &Transform, guest_text: bool) -> Result<Spec, Str
     Ok(Spec {
         transform: name.to_owned(),
         settings: settings.into_iter().collect(),
+        secrets: transform.secret_settings().map(str::to_owned).collect(),
         inputs: transform.input.topics.iter().map(ToString::to_string).collect(),
         outputs: transform.output.topics().map(ToString::to_string).collect(),
         limits: Limits {

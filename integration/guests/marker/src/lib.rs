@@ -1,5 +1,5 @@
 //! The transform of the reload tests: passes each record on with the header `mark`, whose value is the setting `mark`. The
-//! setting `fail` makes `configure` refuse, `trap: N` makes it panic on every Nth number.
+//! setting `fail` makes `configure` refuse and quote it, `trap: N` makes it panic on every Nth number.
 
 use pelton_sdk::{Level, Outcome, Outputs, Record, Reject, Settings, Topics, Transform, log};
 
@@ -12,7 +12,7 @@ struct Marker {
 impl Transform for Marker {
     fn configure(settings: &Settings, _: &Topics) -> Result<Self, String> {
         match settings.get("fail") {
-            Some(_) => Err("told to fail".into()),
+            Some(why) => Err(format!("told to fail: {why}")),
             None => Ok(Self {
                 mark: settings.get("mark").unwrap_or_default().to_owned(),
                 trap: settings.get("trap").and_then(|n| n.parse().ok()),

@@ -1,6 +1,6 @@
 //! One record's failure is that record's: its neighbours in the batch stand, once each and in order, in both worlds.
 
-use pelton_sandbox::{FaultCode, Instance, RunError};
+use pelton_sandbox::{FaultCode, Instance, RunError, Spec};
 
 use crate::support::{Out, acts, instance, limits, prepare, record, refusal, run, setting, spec, try_run};
 
@@ -206,6 +206,32 @@ fn a_guest_that_refuses_its_settings_is_refused() {
     for world in WORLDS {
         assert_eq!(refusal(world, setting("configure", "refuse")), (FaultCode::Configure, "refused as asked".into()));
         assert_eq!(refusal(world, setting("configure", "panic")).0, FaultCode::Panic);
+    }
+}
+
+/// I10: the operator waits for the reason, and gets it without what must not be seen.
+#[test]
+fn secret_settings_are_masked_in_why_configure_failed() {
+    let (secret, long) = ("hunter2-key", "hunter2-".repeat(700));
+    let spec = |act: &str, secrets: &[&str]| {
+        let settings = [("configure", act), ("key", secret), ("long", long.as_str()), ("words", "as asked")];
+        Spec {
+            settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+            secrets: secrets.iter().map(|name| (*name).to_owned()).collect(),
+            ..spec()
+        }
+    };
+    for world in WORLDS {
+        let panics = format!("panic the key {secret} is bad");
+        let (code, detail) = refusal(world, spec(&panics, &["key"]));
+        assert!(code == FaultCode::Panic && detail.contains("the key *** is bad"), "{detail}");
+        assert!(!detail.contains(secret), "{detail}");
+        let (_, detail) = refusal(world, spec(&panics, &["words"]));
+        assert!(detail.contains(secret), "what is no secret is told: {detail}");
+        assert_eq!(refusal(world, spec("refuse", &["key", "words"])), (FaultCode::Configure, "refused ***".into()));
+        // Only the end of a long text is kept, and here it begins within the secret.
+        let (_, detail) = refusal(world, spec(&format!("panic {long} at the end"), &["long"]));
+        assert!(detail.contains("*** at the end") && !detail.contains("hunter2"), "{detail}");
     }
 }
 

@@ -78,6 +78,7 @@ pub fn spec() -> Spec {
     Spec {
         transform: "test".into(),
         settings: Vec::new(),
+        secrets: Vec::new(),
         inputs: vec!["in".into(), "other".into()],
         outputs: vec!["out".into(), "audit".into()],
         limits: Limits { deadline: PATIENCE, configure_deadline: PATIENCE, ..Limits::default() },

@@ -45,6 +45,11 @@ impl Secret {
         Self(Kind::Inline(text.into()))
     }
 
+    /// Whether the value is kept elsewhere, and so is not to be seen where it is used.
+    pub fn is_reference(&self) -> bool {
+        !matches!(self.0, Kind::Inline(_))
+    }
+
     /// The value itself. Looks at the environment or reads the file at each call, so that a rotated secret is found.
     ///
     /// # Errors

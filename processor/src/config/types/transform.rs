@@ -331,6 +331,11 @@ impl Transform {
         self.settings.iter().map(|(key, value)| Ok((key.clone(), value.reveal()?))).collect()
     }
 
+    /// Names of the settings whose values are kept elsewhere.
+    pub fn secret_settings(&self) -> impl Iterator<Item = &str> {
+        self.settings.iter().filter(|(_, value)| value.is_reference()).map(|(key, _)| key.as_str())
+    }
+
     /// Where its module's signature is.
     pub fn signature_file(&self) -> PathBuf {
         self.signature.clone().unwrap_or_else(|| {
