@@ -184,13 +184,13 @@ pub(crate) fn hot_path(module: &Path) -> Result<()> {
     let module = Compiled::new(module)?;
     for Case { copy, bytes, headers, .. } in CASES {
         let settings: &[(&str, &str)] = if copy { &[("copy", "true")] } else { &[] };
-        let (mut rig, batch) = (Rig::new(&module, settings)?, batch(BATCH, bytes, headers));
+        let (mut rig, mut batch) = (Rig::new(&module, settings)?, batch(BATCH, bytes, headers));
         for _ in 0..WARM {
-            rig.run(&batch)?;
+            rig.run(&mut batch)?;
         }
         pelton_mark();
         for _ in 0..BATCHES {
-            rig.run(&batch)?;
+            rig.run(&mut batch)?;
         }
         pelton_mark();
         rig.empty();

@@ -80,7 +80,7 @@ fn turn<const HOOKS: bool>(plan: &Plan, batches: &[Batch], traces: Option<&Trace
         if let Some(traces) = traces {
             traces.turn(0, false);
         }
-        let followed = traces.and_then(|traces| traces.batch(plan, batch, &headers, &ranges));
+        let followed = traces.and_then(|traces| traces.batch(plan, batch.iter(), &headers, &ranges));
         let passage = followed.as_ref().map(|f| f.through(&transform, |topic| topic == 0, std::iter::once(0)));
         let passage: Option<&Passage<'_>> = black_box(passage.as_ref());
         for (message, mut headers) in batch.iter().zip(own) {
@@ -123,7 +123,7 @@ fn of_batch(batch: &Batch) -> (Vec<pelton_sandbox::Header<'_>>, Vec<Range<usize>
 
 fn of_message<'a>(message: &pelton_kafka::Message<'a>) -> Vec<Header<'a>> {
     let mut headers = Vec::with_capacity(4);
-    message.headers(&mut headers);
+    let _ = message.headers(&mut headers);
     headers
 }
 

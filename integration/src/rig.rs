@@ -88,7 +88,7 @@ impl Rig {
     }
 
     /// What a worker does with a batch that it has fetched. The queue holds 100,000 outputs.
-    pub fn run(&mut self, batch: &Batch) -> Result<()> {
+    pub fn run(&mut self, batch: &mut Batch) -> Result<()> {
         let ran = self.processor.run(&self.plan, batch, None, &mut self.sink, &mut self.spent);
         ran.map_err(|interrupted| anyhow!("{interrupted:?}"))
     }
@@ -135,6 +135,7 @@ fn plan(generation: Generation) -> Plan {
         parallelism: 1,
         trial: None,
         previous: None,
+        held_back: false,
         samples: Arc::default(),
         tap: Arc::default(),
     };

@@ -52,12 +52,12 @@ static ALLOCATOR: Counting = Counting;
 /// Allocations of a batch of so many records with so many headers, after some of the same kind.
 fn of_batch(module: &Compiled, settings: &[(&str, &str)], (records, headers): (usize, usize)) -> u64 {
     let mut rig = Rig::new(module, settings).unwrap();
-    let batch = batch(records, 300, headers);
+    let mut batch = batch(records, 300, headers);
     for _ in 0..5 {
-        rig.run(&batch).unwrap();
+        rig.run(&mut batch).unwrap();
     }
     let before = COUNT.get();
-    rig.run(&batch).unwrap();
+    rig.run(&mut batch).unwrap();
     let count = COUNT.get() - before;
     assert_eq!(rig.outputs(), 6 * records as u64);
     count

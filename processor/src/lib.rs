@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod dataplane;
+mod room;
 pub mod telemetry;
 pub mod tools;
 mod wall;

@@ -101,6 +101,28 @@ fn a_record_that_its_topic_refuses_is_found_among_thousands_and_goes_to_the_dead
 }
 
 #[test]
+fn a_record_that_a_compacted_topic_refuses_is_found_in_its_batch_and_costs_no_other() {
+    let scene = Scene::new("compact", &[("in", 1), ("dead", 1)]);
+    let topic = scene.topic("out");
+    kafka::create_topics_with(&scene.broker.bootstrap, &[(&topic, 1)], &[("cleanup.policy", "compact")]).unwrap();
+    // All in one batch, so that the culprit is not the first of it.
+    let kafka = scene.kafka("  producer: { properties: { linger.ms: 300 } }\n");
+    let config = scene.config(&kafka, &[Step { dead_letters: Some("dead"), ..IDENTITY }]);
+    let mut records = numbered(0, 100);
+    records[60].key = None;
+    scene.produce("in", &records);
+    let mut pelton = Pelton::start(&config, "a");
+    let dead = scene.reader("dead").read(1, LONG).to_vec();
+    assert_eq!(dead[0].header("pelton.error.code").as_deref(), Some("output.refused"));
+    assert!(dead[0].header("__dlq.errors.message").unwrap().contains("INVALID_RECORD"), "{dead:?}");
+    assert_eq!(dead[0].text(), "60");
+    let mut out = scene.reader("out");
+    let passed = numbers(out.read(99, LONG));
+    assert_eq!(passed, (0..100).filter(|number| *number != 60).collect::<Vec<_>>());
+    assert_eq!(pelton.stop(), Some(0), "{}", pelton.log());
+}
+
+#[test]
 fn an_output_topic_that_is_deleted_costs_its_records_their_policy_and_heals_when_it_is_back() {
     let scene = Scene::new("gone", &[("in", 1), ("out", 1), ("dead", 1)]);
     let step = Step { dead_letters: Some("dead"), ..IDENTITY };
@@ -158,6 +180,39 @@ fn sigterm_is_obeyed_within_the_drain_limit_though_the_broker_hangs_or_is_gone()
         assert!(matches!(status.code(), Some(0 | 75)), "{status}; log:\n{}", pelton.log());
         cluster.nodes[0].resume();
     }
+}
+
+#[test]
+fn headers_without_end_pass_within_bounds_of_memory_and_more_than_can_be_read_are_a_dead_letter() {
+    const COUNT: usize = 150;
+    const HEADERS: usize = 50_000;
+    let scene = Scene::new("headers", &[("in", 1), ("out", 1), ("dead", 1)]);
+    let config = scene.config("", &[Step { dead_letters: Some("dead"), ..IDENTITY }]);
+    let with = |number: usize, headers: usize| Record {
+        partition: 0,
+        value: Some(number.to_string().into_bytes()),
+        headers: vec![(String::new(), None); headers],
+        ..Record::default()
+    };
+    // Two bytes each on the way, a hundred in memory: 750 MB in all. The first ones let batches grow.
+    scene.produce("in", &(0..1_000).map(|number| with(number, 0)).collect::<Vec<_>>());
+    for first in (0..COUNT).step_by(10) {
+        scene.produce("in", &(first..first + 10).map(|number| with(1_000 + number, HEADERS)).collect::<Vec<_>>());
+    }
+    scene.produce("in", &[with(2_000, 100_001), with(2_001, 1)]);
+    let mut pelton = Pelton::start(&config, "a");
+    let mut out = scene.reader("out");
+    let passed = out.read(1_000 + COUNT + 1, LONG);
+    assert!(numbers(passed).into_iter().eq((0..1_000 + COUNT).chain([2_001])), "each once, in order");
+    assert!(passed[1_000..1_000 + COUNT].iter().all(|record| record.headers.len() == HEADERS));
+    let dead = scene.reader("dead").read(1, LONG).to_vec();
+    assert_eq!(
+        (dead[0].text().as_str(), dead[0].header("pelton.error.code").as_deref()),
+        ("2000", Some("input.headers"))
+    );
+    let peak = pelton.peak_memory_mib();
+    assert!(peak < 400, "{peak} MiB");
+    assert_eq!(pelton.stop(), Some(0), "{}", pelton.log());
 }
 
 #[test]

@@ -142,9 +142,10 @@ fn lag_is_there_while_nothing_is_committed_and_gone_when_all_is() {
     // One failure pauses the topic; what comes later is not read, and the end is as of the last fetch.
     scene.produce("asked", &asks(&[("left", 1), ("trap", 1)]));
     let scrape = scrape_until("it is paused", &|scrape| {
-        scrape.value("pelton_transform_paused{transform=\"tester\"}") == Some(1.0)
+        scrape.value("pelton_transform_paused{transform=\"tester\",cause=\"budget\"}") == Some(1.0)
     });
-    assert_eq!(scrape.value("pelton_transform_paused{transform=\"identity\"}"), Some(0.0));
+    assert_eq!(scrape.value("pelton_transform_paused{transform=\"tester\",cause=\"hand\"}"), Some(0.0));
+    assert_eq!(scrape.value("pelton_transform_paused{transform=\"identity\",cause=\"budget\"}"), Some(0.0));
     assert_eq!(scrape.value("pelton_ready"), Some(0.0), "a person is needed");
     assert_eq!(pelton.stop(), Some(0));
 
@@ -184,9 +185,13 @@ fn counts_go_on_over_a_reload_and_the_generation_is_told() {
     };
     let scrape = reach("it is refused", &reloads("refused"), 1.0);
     assert_eq!(scrape.value(&reloads("applied")), Some(0.0));
+    let last = "pelton_last_reload_successful";
+    reach("that is told until it is mended", last, 0.0);
     pelton.reconfigure(&config("mark: b"));
     pelton.signal(libc::SIGHUP);
     let scrape = reach("it is applied", &reloads("applied"), 1.0);
+    assert_eq!(scrape.value("pelton_transform_held_back{transform=\"marker\"}"), Some(0.0));
+    reach("it is mended", last, 1.0);
     let told: Vec<&String> =
         scrape.samples.keys().filter(|series| series.starts_with("pelton_generation_info")).collect();
     assert!(
@@ -270,7 +275,7 @@ fn it_is_alive_before_it_has_started_and_started_before_it_is_ready() {
     // Else either could be the one that finds the port taken.
     eventually("it listens", LONG, || get(port, "/livez"));
     let mut other = Pelton::start(&config, "b");
-    assert_eq!(other.wait(LONG).code(), Some(70), "a port that is taken is found before anything is done");
+    assert_eq!(other.wait(LONG).code(), Some(78), "a port that is taken is found before anything is done");
     assert!(other.log().contains("cannot listen on") && other.log().contains("admin.listen"), "{}", other.log());
     eventually("it has started", LONG, || get(port, "/startupz").filter(|(status, _)| *status == 200));
     eventually("it is ready", LONG, || get(port, "/readyz").filter(|(status, _)| *status == 200));

@@ -1,7 +1,11 @@
 //! What is wrong is said before the first record, with exit code 78 and the place in the configuration.
 
 use crate::support::{IDENTITY, LONG, Scene, Step};
+use pelton_integration::eventually;
 use pelton_integration::process::Pelton;
+use pelton_integration::scrape::free_port;
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 fn refused(config: &str) -> String {
     let mut pelton = Pelton::start(config, "a");
@@ -62,6 +66,26 @@ fn a_broker_that_does_not_answer_ends_with_69() {
     let status = pelton.wait(LONG);
     assert_eq!(status.code(), Some(69), "log:\n{}", pelton.log());
     assert!(pelton.log().contains("kafka.unreachable"), "{}", pelton.log());
+}
+
+#[test]
+fn who_is_told_to_stop_while_it_still_looks_for_a_broker_ends_at_once_with_0() {
+    // Takes connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let scene = Scene::new("early", &[]);
+    let config = scene.config("", &[IDENTITY]);
+    let config = config.replace(&scene.broker.bootstrap, &silent.local_addr().unwrap().to_string());
+    let port = free_port();
+    let config = config.replace("admin: off", &format!("admin: {{ listen: \"127.0.0.1:{port}\" }}"));
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT] {
+        let mut pelton = Pelton::start(&config, "a");
+        eventually("it lives", LONG, || TcpStream::connect(("127.0.0.1", port)).ok());
+        pelton.signal(signal);
+        let told = Instant::now();
+        let status = pelton.wait(LONG);
+        assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
+        assert_eq!(status.code(), Some(0), "{status}; log:\n{}", pelton.log());
+    }
 }
 
 #[test]

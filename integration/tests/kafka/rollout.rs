@@ -35,11 +35,12 @@ fn a_rollback_goes_back_at_once_and_holds_the_version_off_until_it_is_asked_for(
     send();
     last_mark(&mut out, "a");
     // The configuration still asks for it; it is held off.
-    let (_, answer) = ask(&b, &["reload"]);
-    assert_eq!(answer["result"], "unchanged");
+    let (code, answer) = ask(&b, &["reload"]);
+    assert_eq!((code, answer["code"].as_str()), (1, Some("reload.held_back")), "{answer}");
     assert!(pelton.log().contains("reload.held_back"));
     let (_, answer) = ask(&b, &["transforms", "marker"]);
     assert_eq!((answer["generation"].as_u64(), answer["generations"][0]["generation"].as_u64()), (Some(1), Some(2)));
+    assert_eq!(answer["held_back"], true);
     eventually("its last instance is gone", LONG, || {
         send();
         let (_, answer) = ask(&b, &["transforms", "marker"]);

@@ -110,7 +110,7 @@ fn a_pause_by_hand_outlasts_a_reload_and_loses_nothing() {
     out.read(1_000, LONG);
     assert_eq!(ask(&a, &["resume", "marker"]).1["result"], "unchanged");
     assert_eq!(ask(&a, &["pause", "marker"]), (0, serde_json::json!({ "result": "applied", "took_ms": 0 })));
-    let series = "pelton_transform_paused{transform=\"marker\"}";
+    let series = "pelton_transform_paused{transform=\"marker\",cause=\"hand\"}";
     assert_eq!(Scrape::of(port).unwrap().value(series), Some(1.0));
     // A batch that was under way is finished; then nothing comes, whatever is there.
     let mut sent = 1_000;

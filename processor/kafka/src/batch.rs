@@ -2,9 +2,11 @@
 //! views. Nothing is copied here. A message pins the whole fetch response that it came in, so a batch is cleared as soon
 //! as its outcomes are produced.
 
+use crate::error::text_of;
 use crate::position::{Offset, TopicPartition};
 use rdkafka_sys as sys;
 use std::ffi::{CStr, c_void};
+use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
 
@@ -41,6 +43,11 @@ pub struct Header<'a> {
     pub value: Option<&'a [u8]>,
 }
 
+/// The headers of a record cannot be had: librdkafka refuses more than 100,000, and what it cannot decode.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("its headers cannot be read: {0}")]
+pub struct UnreadableHeaders(pub String);
+
 /// A borrowed view of one consumed record.
 #[derive(Clone, Copy)]
 pub struct Message<'a> {
@@ -69,8 +76,29 @@ impl Batch {
         self.slots.get(index).map(|slot| Message { slot })
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = Message<'_>> {
-        self.slots.iter().map(|slot| Message { slot })
+    pub fn iter(&self) -> impl Iterator<Item = Message<'_>> + Clone {
+        self.range(0..self.slots.len())
+    }
+
+    /// Those at these places, as far as there are any.
+    pub fn range(&self, places: Range<usize>) -> impl Iterator<Item = Message<'_>> + Clone {
+        let slots = self.slots.get(places.start..places.end.min(self.slots.len())).unwrap_or_default();
+        slots.iter().map(|slot| Message { slot })
+    }
+
+    /// Lets the memory go that the headers of these messages have taken since they were asked for: two bytes on the way
+    /// here can be seventy in it. Who asks again has them decoded again.
+    pub fn forget_headers(&mut self, places: Range<usize>) {
+        for slot in self.slots.get(places).unwrap_or_default() {
+            let Slot::Native(_, message) = slot else { continue };
+            let mut headers = ptr::null_mut();
+            // SAFETY: a live message. Nobody borrows its headers: they would borrow the batch. Once detached they are ours.
+            unsafe {
+                if sys::rd_kafka_message_detach_headers(*message, &mut headers) == NO_ERROR {
+                    sys::rd_kafka_headers_destroy(headers);
+                }
+            }
+        }
     }
 
     /// Gives back the messages for which `keep` says no.
@@ -162,15 +190,19 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Appends the headers, in order, to `into`; says how many there were.
-    pub fn headers(&self, into: &mut Vec<Header<'a>>) -> usize {
-        let before = into.len();
+    /// Appends the headers, in order, to `into`.
+    ///
+    /// # Errors
+    /// They are there and cannot be read; nothing is appended. A record without them is not the same record.
+    pub fn headers(&self, into: &mut Vec<Header<'a>>) -> Result<(), UnreadableHeaders> {
         match self.slot {
             Slot::Native(_, m) => {
                 let mut headers = ptr::null_mut();
                 // SAFETY: a live message; the headers belong to it.
-                if unsafe { sys::rd_kafka_message_headers(*m, &mut headers) } != NO_ERROR {
-                    return 0;
+                match unsafe { sys::rd_kafka_message_headers(*m, &mut headers) } {
+                    NO_ERROR => {}
+                    sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__NOENT => return Ok(()),
+                    code => return Err(UnreadableHeaders(text_of(code))),
                 }
                 for index in 0.. {
                     let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
@@ -189,12 +221,13 @@ impl<'a> Message<'a> {
                 into.extend(m.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }));
             }
         }
-        into.len() - before
+        Ok(())
     }
 
+    /// Without headers, where they cannot be read.
     pub fn to_owned_message(&self) -> OwnedMessage {
         let mut headers = Vec::new();
-        self.headers(&mut headers);
+        let _ = self.headers(&mut headers);
         OwnedMessage {
             partition: self.partition(),
             offset: self.offset().0,

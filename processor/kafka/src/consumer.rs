@@ -126,8 +126,8 @@ impl Shared {
             // that ends the parking, and win.
             let offset = match place {
                 Place::At(position) => position,
-                Place::Unknown { low } => low.unwrap_or(Position(0)),
-                Place::BeyondEnd { low, .. } => low,
+                Place::Unknown { near } => near.unwrap_or(Position(0)),
+                Place::BeyondEnd { end, .. } => end,
                 Place::Refused(_) => Position(0),
             };
             // SAFETY: librdkafka's list, live for the callback, with an element for each of `partitions`, in their order.
@@ -267,7 +267,7 @@ impl Consumer {
         // SAFETY: room for `max` pointers; each returned message is ours.
         let count =
             unsafe { sys::rd_kafka_consume_batch_queue(queue.raw(), 0, scratch.as_mut_ptr(), max) }.max(0) as usize;
-        let mut lost_place = None;
+        let (mut lost_place, mut refused) = (None, None);
         for &message in &scratch[..count] {
             // SAFETY: a live message of ours.
             let (code, topic, partition) = unsafe { ((*message).err, (*message).rkt, (*message).partition) };
@@ -278,11 +278,22 @@ impl Consumer {
                 continue;
             }
             tracing::warn!(partition, error = name_of(code), "fetch: {}", text_of(code));
+            match code {
+                Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => lost_place = Some(partition),
+                // Told once, and then the partition stands still for ever.
+                Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => {
+                    // SAFETY: null, or the topic of a live message, whose name is NUL-terminated.
+                    let topic = (!topic.is_null()).then(|| unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(topic)) });
+                    let topic = topic.unwrap_or_default().to_string_lossy();
+                    refused = Some(format!("topic `{topic}`, partition {partition}: {}", text_of(code)));
+                }
+                _ => {}
+            }
             // SAFETY: ours, not handed on.
             unsafe { sys::rd_kafka_message_destroy(message) };
-            if code == Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET {
-                lost_place = Some(partition);
-            }
+        }
+        if let Some(text) = refused {
+            return Err(ConsumerError::Refused { text });
         }
         if let Some(partition) = lost_place {
             return Err(ConsumerError::LostPlace { partition });

@@ -32,7 +32,7 @@ mod standing;
 mod wake;
 
 pub use admin::{Admin, AdminError, At, GroupInfo, Member, Refusal};
-pub use batch::{Batch, Header, Message, OwnedMessage};
+pub use batch::{Batch, Header, Message, OwnedMessage, UnreadableHeaders};
 pub use consumer::{Consumer, ConsumerError, RebalanceHandler, Start};
 pub use describe::{Layout, Resource};
 pub use error::{Blame, ClientError, Fate, ProduceError, TxnError};

@@ -44,15 +44,15 @@ const ENDS_MAX: Duration = Duration::from_millis(300);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Place {
     At(Position),
-    /// Not yet. `low`: an offset that the log has, where that much is known: its first, or a committed one.
+    /// Not yet. `near`: an offset that the log has, where that much is known: its end, where there is little to read, or a
+    /// committed one.
     Unknown {
-        low: Option<Position>,
+        near: Option<Position>,
     },
     /// The group has committed more than the log holds: a new leader does not show all of it yet, or the topic was cut
     /// off or made anew.
     BeyondEnd {
         committed: Position,
-        low: Position,
         end: Position,
     },
     /// The group's positions are not for this principal.
@@ -77,10 +77,10 @@ pub(crate) fn locate(rk: *mut sys::rd_kafka_t, partitions: &[(TopicPartition, St
         let left = deadline.saturating_duration_since(Instant::now()).min(ENDS_MAX);
         let Some((low, end)) = (if left.is_zero() { None } else { ends(rk, partition, left) }) else {
             // Its leader is away. A committed position is where it will begin, most likely: a good place to park.
-            return Place::Unknown { low: committed.ok().flatten() };
+            return Place::Unknown { near: committed.ok().flatten() };
         };
         match (committed, start) {
-            (Err(_), _) => Place::Unknown { low: Some(low) },
+            (Err(_), _) => Place::Unknown { near: Some(end) },
             (Ok(None), Start::Earliest) => Place::At(low),
             (Ok(None), Start::Latest) => Place::At(end),
             (Ok(Some(position)), _) if position < low => {
@@ -90,7 +90,7 @@ pub(crate) fn locate(rk: *mut sys::rd_kafka_t, partitions: &[(TopicPartition, St
                 );
                 Place::At(low)
             }
-            (Ok(Some(committed)), _) if committed > end => Place::BeyondEnd { committed, low, end },
+            (Ok(Some(committed)), _) if committed > end => Place::BeyondEnd { committed, end },
             (Ok(Some(position)), _) => Place::At(position),
         }
     };

@@ -17,6 +17,8 @@ use sys::rd_kafka_resp_err_t as Code;
 
 const LOOKUP_LIMIT: Duration = Duration::from_secs(1);
 const LOOKUP_PAUSE: Duration = Duration::from_millis(100);
+/// So many records of parked partitions are dropped at a time.
+const EMPTIED_MAX: usize = 10_000;
 /// A new leader shows the whole log soon. What the log still lacks after so long was cut off.
 const BEYOND_END_MAX: Duration = Duration::from_secs(30);
 
@@ -135,9 +137,9 @@ impl Parking {
         Ok(found)
     }
 
-    /// Drops what was fetched.
+    /// Drops what was fetched; what is left is for the next time, the worker has other things to do.
     pub fn empty(&self) -> Result<(), ConsumerError> {
-        loop {
+        for _ in 0..EMPTIED_MAX {
             // SAFETY: a live queue; a returned message is ours, read and destroyed once.
             let (code, partition) = unsafe {
                 let message = sys::rd_kafka_consume_queue(self.queue.get(), 0);
@@ -153,6 +155,7 @@ impl Parking {
                 return Err(ConsumerError::LostPlace { partition });
             }
         }
+        Ok(())
     }
 
     /// Waits for a lookup that is under way: it uses the client.
@@ -181,7 +184,7 @@ mod tests {
     use super::*;
 
     fn beyond() -> Place {
-        Place::BeyondEnd { committed: Position(100), low: Position(0), end: Position(7) }
+        Place::BeyondEnd { committed: Position(100), end: Position(7) }
     }
 
     fn parked(parking: &Parking) -> Vec<Parked> {
@@ -217,7 +220,7 @@ mod tests {
         };
         assert_eq!(after(vec![beyond()], 0).unwrap(), 0);
         assert_eq!(after(vec![beyond()], 29).unwrap(), 0);
-        assert_eq!(after(vec![Place::Unknown { low: None }], 31).unwrap(), 0, "the leader went away: counted anew");
+        assert_eq!(after(vec![Place::Unknown { near: None }], 31).unwrap(), 0, "the leader went away: counted anew");
         assert_eq!(after(vec![beyond()], 40).unwrap(), 0);
         let error = after(vec![beyond()], 71).unwrap_err();
         assert!(matches!(error, ConsumerError::BeyondEnd { end: Position(7), .. }), "{error}");

@@ -182,6 +182,10 @@ impl Producer {
     pub fn flush(&self, timeout: Duration) -> Result<(), TxnError> {
         // SAFETY: a live handle.
         let code = unsafe { sys::rd_kafka_flush(self.client.raw(), ms(timeout)) };
+        if let Some((code, text)) = self.client.fatal_error() {
+            // What was queued is thrown away then, without a failed delivery.
+            return Err(classify("flush", code, text, true, true));
+        }
         // A failure that is known is told at once: the next try would not know of it any more.
         let failed = self.shared.failed.swap(0, Ordering::AcqRel);
         let first = self.failed_delivery();
@@ -201,6 +205,17 @@ impl Producer {
     /// more than those: which topic refused what.
     pub fn failed_delivery(&self) -> Option<TxnError> {
         self.shared.first_failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Nothing is queued or on its way.
+    pub fn is_empty(&self) -> bool {
+        // SAFETY: a live handle.
+        unsafe { sys::rd_kafka_outq_len(self.client.raw()) == 0 }
+    }
+
+    /// It takes no records any more, whatever it is told: it must be replaced.
+    pub fn has_died(&self) -> bool {
+        self.client.fatal_error().is_some()
     }
 
     /// A request of an ended transaction never got its answer: before the next one begins this producer must be replaced,
@@ -230,7 +245,8 @@ impl Producer {
     pub fn fits(&self, output: &Output<'_>) -> bool {
         // A header costs its bytes and two varints of at most five bytes.
         let headers: usize = output.headers.iter().map(|h| 10 + h.key.len() + h.value.map_or(0, <[u8]>::len)).sum();
-        output.key.map_or(0, <[u8]>::len) + output.value.map_or(0, <[u8]>::len) + headers <= self.message_max_bytes
+        let size = RECORD_OVERHEAD + output.key.map_or(0, <[u8]>::len) + output.value.map_or(0, <[u8]>::len) + headers;
+        size <= self.message_max_bytes
     }
 
     /// Queues one record. Never blocks; copies everything.
@@ -353,6 +369,8 @@ fn topic(client: &Client, name: &str) -> Result<Topic, ClientError> {
     Ok(Topic(raw))
 }
 
+/// What librdkafka counts for a record besides its key, value and headers (RD_KAFKAP_MESSAGE_V2_MAX_OVERHEAD).
+const RECORD_OVERHEAD: usize = 36;
 /// How often a flush looks whether it is still worth waiting for.
 const LOOK: Duration = Duration::from_millis(50);
 const UNASSIGNED: i32 = -1;

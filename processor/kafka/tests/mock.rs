@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 use pelton_kafka::{
-    Batch, Blame, Consumer, Fate, Header, Offset, Output, PartitionProgress, Partitioning, Position, ProduceError,
-    Producer, Properties, RebalanceHandler, Start, TopicPartition, TxnError, Wake,
+    Batch, Blame, Consumer, ConsumerError, Fate, Header, Offset, Output, PartitionProgress, Partitioning, Position,
+    ProduceError, Producer, Properties, RebalanceHandler, Start, TopicPartition, TxnError, Wake,
 };
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -374,6 +374,11 @@ fn sizes_and_partitions_are_refused_before_anything_is_queued() {
     assert!(!producer.fits(&record(&big, ANY)));
     assert!(matches!(producer.produce(&record(&big, ANY)), Err(ProduceError::TooLarge)));
     assert!(producer.fits(&record(&big[..9_000], ANY)));
+    // What librdkafka counts besides the bytes is counted here, too: one more is refused by both.
+    assert!(producer.fits(&record(&big[..10_000 - 36], ANY)));
+    producer.produce(&record(&big[..10_000 - 36], ANY)).unwrap();
+    assert!(!producer.fits(&record(&big[..10_000 - 35], ANY)));
+    assert!(matches!(producer.produce(&record(&big[..10_000 - 35], ANY)), Err(ProduceError::TooLarge)));
     let header = [Header { key: b"h", value: Some(&big[..2_000]) }];
     assert!(!producer.fits(&Output { headers: &header, ..record(&big[..9_000], ANY) }));
     // The topic's partitions are known once something was sent to it.
@@ -399,6 +404,25 @@ fn records_come_through_the_lanes_queues_and_a_seek_goes_back_exactly() {
     member.until("the records again", |m| m.seen.get(&1).is_some_and(|o| o.len() == 10));
     assert_eq!(member.seen[&1], (90..100).map(Offset).collect::<Vec<_>>());
     assert_eq!(member.seen.len(), 1, "the other partitions were left alone");
+}
+
+#[test]
+fn a_topic_that_may_not_be_read_is_told_and_not_waited_for() {
+    let mock = mock(&[("in", 1)]);
+    fill(&mock, 1, 10);
+    let mut member = Member::join(&mock, "in", 1);
+    member.until("all records", |m| m.seen.values().map(Vec::len).sum::<usize>() == 10);
+    mock.request_errors(Api::Fetch, &[Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 3]);
+    let deadline = Instant::now() + LONG;
+    let error = loop {
+        member.consumer.poll(&mut member.events).unwrap();
+        match member.consumer.fetch(0, 100, &mut Batch::new()) {
+            Ok(()) => assert!(Instant::now() < deadline, "nobody says so"),
+            Err(error) => break error,
+        }
+        member.wake.wait(Duration::from_millis(10));
+    };
+    assert!(matches!(&error, ConsumerError::Refused { text } if text.contains("`in`, partition 0")), "{error}");
 }
 
 #[test]

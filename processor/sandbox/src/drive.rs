@@ -20,6 +20,12 @@ use rustix::time::{ClockId, clock_gettime};
 /// Fuel between two yields: the measured optimum, 0.6 to 2 us of CPU each (packed-abi.md section 2).
 const INTERVAL: u64 = 1_000_000;
 
+/// How long host functions may work before the clock is looked at: a quarter of the deadline, and at least as long as a few
+/// intervals of plain code take.
+fn unseen_max(deadline: Duration) -> Duration {
+    (deadline / 4).max(Duration::from_micros(300))
+}
+
 /// What one record may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pace {
@@ -69,6 +75,10 @@ thread_local! {
     };
     /// Fuel that host functions have charged and that is not paid yet.
     static DEBT: Cell<u64> = const { Cell::new(0) };
+    /// What host functions did since the deadline was last looked at.
+    static HOST: Cell<HostTime> = const { Cell::new(HostTime::none(Duration::MAX)) };
+    /// The next yield is for the clock alone, and no interval of fuel.
+    static FREE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Wakes a thread that waits in `drive`. A yield of fuel wakes at once, from this thread.
@@ -100,6 +110,55 @@ pub(crate) fn charge(fuel: u64) {
 pub(crate) async fn pay(interval: u64) {
     while DEBT.get() >= interval {
         DEBT.set(DEBT.get() - interval);
+        yield_once().await;
+    }
+}
+
+/// Time in host functions, on this thread. One may call the guest, which may call another: what counts is the outermost.
+#[derive(Clone, Copy)]
+struct HostTime {
+    depth: u32,
+    since: Option<Instant>,
+    before: Duration,
+    /// Unseen.
+    most: Duration,
+}
+
+impl HostTime {
+    const fn none(most: Duration) -> Self {
+        HostTime { depth: 0, since: None, before: Duration::ZERO, most }
+    }
+
+    fn spent(&self) -> Duration {
+        self.before + self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// The deadline is looked at.
+    fn start_anew() {
+        let host = HOST.get();
+        HOST.set(HostTime { since: host.since.map(|_| Instant::now()), before: Duration::ZERO, ..host });
+    }
+}
+
+/// A host function begins.
+pub(crate) fn enter_host() {
+    let host = HOST.get();
+    let since = host.since.or_else(|| Some(Instant::now()));
+    HOST.set(HostTime { depth: host.depth + 1, since, ..host });
+}
+
+/// A host function has returned. Yields, without a price, where they have taken long since the deadline was last looked at.
+pub(crate) async fn leave_host() {
+    let host = HOST.get();
+    let spent = host.spent();
+    let depth = host.depth.saturating_sub(1);
+    HOST.set(if depth == 0 {
+        HostTime { depth, since: None, before: spent, ..host }
+    } else {
+        HostTime { depth, ..host }
+    });
+    if spent > host.most {
+        FREE.set(true);
         yield_once().await;
     }
 }
@@ -162,6 +221,8 @@ pub(crate) fn drive<F: Future>(
 ) -> Result<F::Output, Late> {
     let mut call = pin!(call);
     DEBT.set(0);
+    FREE.set(false);
+    HOST.set(HostTime::none(unseen_max(pace.deadline)));
     ALARM.with(|(alarm, waker)| {
         let mut cx = Context::from_waker(waker);
         let mut account: Option<Account> = None;
@@ -172,6 +233,8 @@ pub(crate) fn drive<F: Future>(
                 return Ok(output);
             }
             let now = Instant::now();
+            HostTime::start_anew();
+            let free = FREE.take();
             let count = settled();
             let record = match &mut account {
                 Some(record) if count <= record.settled || count > records => record,
@@ -181,7 +244,7 @@ pub(crate) fn drive<F: Future>(
                     continue;
                 }
             };
-            if alarm.rung.load(Relaxed) {
+            if alarm.rung.load(Relaxed) && !free {
                 record.yields += 1;
                 if record.yields > pace.yields {
                     return Err(Late::Fuel);
@@ -327,6 +390,38 @@ mod tests {
         };
         assert_eq!(drive(pays, || 0, 1, pace(60_000, 10_000_000)), Ok(()));
         assert_eq!(charged(), 7);
+    }
+
+    #[test]
+    fn a_host_function_that_takes_long_has_the_clock_looked_at_and_costs_no_fuel() {
+        // Burns CPU time, not only time.
+        let spin = |time: Duration| {
+            let start = Instant::now();
+            while start.elapsed() < time {
+                std::hint::spin_loop();
+            }
+        };
+        let work = |each: Duration, calls: u32| async move {
+            for _ in 0..calls {
+                enter_host();
+                spin(each / 2);
+                // What it calls back, and that calls another.
+                enter_host();
+                leave_host().await;
+                spin(each / 2);
+                leave_host().await;
+            }
+        };
+        let start = Instant::now();
+        let late = drive(work(Duration::from_millis(2), 500), || 0, 1, pace(10, u64::MAX / 8));
+        assert!(matches!(late, Err(Late::Time { .. })), "{late:?}");
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?} of a second", start.elapsed());
+        // A look each 50 ms, and one interval of fuel.
+        let cheap = work(Duration::from_millis(1), 180);
+        assert_eq!(drive(cheap, || 0, 1, pace(200, 10_000)), Ok(()), "more looks than intervals");
+        let many = work(Duration::from_micros(20), 50_000);
+        let late = drive(many, || 0, 1, pace(10, u64::MAX / 8));
+        assert!(matches!(late, Err(Late::Time { .. })), "each is quick, all of them are a second: {late:?}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Owns the toll that each call of a host function costs: fuel, so that a guest cannot have the host work for it for
-//! nothing, and so that the deadline is looked at on the way. Functions whose work grows with what they are given `charge`
-//! more themselves. It also keeps the guest's [`crate::moment`] at the record that the guest is at, and counts how often its
+//! nothing. Functions whose work grows with what they are given `charge` more themselves; and after one that took long, whatever
+//! it was charged (a string that is handed from one part of a component to another is converted by code of wasmtime's own), the
+//! deadline is looked at. It also keeps the guest's [`crate::moment`] at the record that the guest is at, and counts how often its
 //! code is entered.
 
 use wasmtime::{CallHook, CallHookHandler, StoreContextMut};
@@ -22,6 +23,7 @@ impl CallHookHandler<Host> for Toll {
     async fn handle_call_event(&self, mut store: StoreContextMut<'_, Host>, event: CallHook) -> wasmtime::Result<()> {
         match event {
             CallHook::CallingHost => {
+                drive::enter_host();
                 if let Some(moment) = &store.data().moment
                     && let Some(window) = &store.data().sink.window
                 {
@@ -29,7 +31,10 @@ impl CallHookHandler<Host> for Toll {
                 }
                 drive::charge(FUEL_PER_CALL);
             }
-            CallHook::ReturningFromHost => drive::pay(self.interval).await,
+            CallHook::ReturningFromHost => {
+                drive::pay(self.interval).await;
+                drive::leave_host().await;
+            }
             CallHook::CallingWasm => store.data_mut().entries = store.data().entries.saturating_add(1),
             CallHook::ReturningFromWasm => {}
         }

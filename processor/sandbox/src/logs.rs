@@ -387,8 +387,7 @@ mod tests {
         }
         let look = Look::default();
         tracing::subscriber::with_default(look.clone(), say);
-        let texts = lock(&look.0).clone();
-        texts
+        lock(&look.0).clone()
     }
 
     #[test]

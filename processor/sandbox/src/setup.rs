@@ -2,6 +2,7 @@
 //! afterwards. All of it under the configure deadline.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use wasmtime::Store;
 use wasmtime::component::{ComponentType, Instance, Lower, ResourceTable};
@@ -44,14 +45,15 @@ pub(crate) fn renew(generation: &Generation, record_pace: Pace) -> Result<Live, 
     let runtime = generation.module().engine().runtime().clone();
     let _entered = runtime.enter();
     let mut store = store(generation, record_pace)?;
-    let instance = watch(generation, &mut store, async |store| generation.pre().instantiate_async(store).await)?;
+    let term = Term::of(generation);
+    let instance = watch(&term, &mut store, async |store| generation.pre().instantiate_async(store).await)?;
     let export = match generation.world() {
         World::Packed => {
-            configure_packed(generation, &mut store, &instance)?;
+            configure_packed(&term, &mut store, &instance)?;
             "process-packed"
         }
         World::Typed => {
-            configure_typed(generation, &mut store, &instance)?;
+            configure_typed(&term, &mut store, &instance)?;
             "process"
         }
     };
@@ -69,7 +71,7 @@ pub(crate) fn drain(generation: &Generation, live: Live) -> Result<(), Fault> {
     let runtime = generation.module().engine().runtime().clone();
     let _entered = runtime.enter();
     let call = async |store: &mut Store<Host>| drain.typed::<(), ()>(&*store)?.call_async(store, ()).await;
-    watch(generation, &mut store, call).map_err(|error| match error {
+    watch(&Term::of(generation), &mut store, call).map_err(|error| match error {
         PrepareError::Configure(fault) => fault,
         other => contract(&other.to_string()),
     })
@@ -100,10 +102,10 @@ fn store(generation: &Generation, pace: Pace) -> Result<Store<Host>, PrepareErro
     Ok(store)
 }
 
-fn configure_packed(generation: &Generation, store: &mut Store<Host>, instance: &Instance) -> Result<(), PrepareError> {
-    let spec = generation.spec();
+fn configure_packed(term: &Term<'_>, store: &mut Store<Host>, instance: &Instance) -> Result<(), PrepareError> {
+    let spec = term.generation.spec();
     let version = instance.get_typed_func::<(), (u32,)>(&mut *store, "abi-version").map_err(link)?;
-    let (found,) = watch(generation, store, async |store| version.call_async(store, ()).await)?;
+    let (found,) = watch(term, store, async |store| version.call_async(store, ()).await)?;
     if found != ABI_VERSION {
         return Err(PrepareError::Abi { found });
     }
@@ -112,9 +114,9 @@ fn configure_packed(generation: &Generation, store: &mut Store<Host>, instance: 
     let typed = func.typed::<Params<'_>, Verdict>(&*store).map_err(link)?;
     let params = (&spec.settings[..], Topics { inputs: &spec.inputs, outputs: &spec.outputs });
     store.data_mut().sink.configuring = true;
-    let verdict = watch(generation, store, async |store| typed.call_async(store, params).await)?;
+    let verdict = watch(term, store, async |store| typed.call_async(store, params).await)?;
     store.data_mut().sink.configuring = false;
-    accept(generation, verdict)?;
+    accept(term.generation, verdict)?;
     match &store.data().sink.window {
         None => Err(contract("`configure` announced no window").into()),
         Some(window) if !window.is_live(store) => {
@@ -125,11 +127,11 @@ fn configure_packed(generation: &Generation, store: &mut Store<Host>, instance: 
     }
 }
 
-fn configure_typed(generation: &Generation, store: &mut Store<Host>, instance: &Instance) -> Result<(), PrepareError> {
+fn configure_typed(term: &Term<'_>, store: &mut Store<Host>, instance: &Instance) -> Result<(), PrepareError> {
     let func = instance.get_func(&mut *store, "configure").ok_or_else(|| contract("the module has no `configure`"))?;
     let typed = func.typed::<(Settings<'_>,), Verdict>(&*store).map_err(link)?;
-    let settings = &generation.spec().settings[..];
-    accept(generation, watch(generation, store, async |store| typed.call_async(store, (settings,)).await)?)
+    let settings = &term.generation.spec().settings[..];
+    accept(term.generation, watch(term, store, async |store| typed.call_async(store, (settings,)).await)?)
 }
 
 fn accept(generation: &Generation, (verdict,): Verdict) -> Result<(), PrepareError> {
@@ -139,14 +141,32 @@ fn accept(generation: &Generation, (verdict,): Verdict) -> Result<(), PrepareErr
     })
 }
 
-/// One step of the making, or the last call, under the deadline of `configure`. Of its failure people are told, so secrets are
-/// left out.
+/// The deadline of `configure`, which all steps of the making share.
+struct Term<'a> {
+    generation: &'a Generation,
+    begun: Instant,
+}
+
+impl<'a> Term<'a> {
+    fn of(generation: &'a Generation) -> Self {
+        Term { generation, begun: Instant::now() }
+    }
+
+    /// What the next step may take: what is left, by the clock on the wall. On a machine that ran somebody else meanwhile that is
+    /// too little, so there is always a tenth of the whole.
+    fn left(&self) -> Duration {
+        let whole = self.generation.spec().limits.configure_deadline;
+        whole.saturating_sub(self.begun.elapsed()).max(whole / 10)
+    }
+}
+
+/// One step of the making, or the last call. Of its failure people are told, so secrets are left out.
 fn watch<T>(
-    generation: &Generation,
+    term: &Term<'_>,
     store: &mut Store<Host>,
     step: impl AsyncFnOnce(&mut Store<Host>) -> wasmtime::Result<T>,
 ) -> Result<T, PrepareError> {
-    let pace = Pace::unfuelled(generation.spec().limits.configure_deadline);
+    let pace = Pace::unfuelled(term.left());
     store.data_mut().begin_call(&[]);
     store.set_fuel(pace.fuel(1)).map_err(link)?;
     let result = drive(step(store), || 0, 1, pace);
@@ -154,7 +174,7 @@ fn watch<T>(
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => {
             let mut stderr = store.data().stdio.stderr();
-            stderr.tail = masked(&stderr.tail, &generation.spec().quotes());
+            stderr.tail = masked(&stderr.tail, &term.generation.spec().quotes());
             Err(judge(store, &error, &stderr).into())
         }
         Err(late) => Err(Fault::from(late).into()),

@@ -110,7 +110,7 @@ pub(super) async fn transform(
 }
 
 fn summary(plan: &Plan, index: usize) -> Value {
-    let TransformPlan { name, generation, digest, inputs, outputs, trial, .. } = &plan.transforms[index];
+    let TransformPlan { name, generation, digest, inputs, outputs, trial, held_back, .. } = &plan.transforms[index];
     let topics = plan.inputs.iter().zip(inputs).filter(|(_, own)| own.is_some()).map(|(topic, _)| &*topic.name);
     json!({
         "name": &**name,
@@ -120,6 +120,7 @@ fn summary(plan: &Plan, index: usize) -> Value {
         "outputs": outputs.iter().map(|output| &*plan.outputs[*output as usize].name).collect::<Vec<_>>(),
         "paused": plan.allowances[index].paused().is_some(),
         "paused_by": plan.allowances[index].paused().map(Paused::as_str),
+        "held_back": held_back,
         "on_trial": trial.as_ref().map(|trial| trial.generation.number()),
     })
 }

@@ -142,7 +142,7 @@ async fn alive_from_the_first_then_started_then_ready() {
     worker.records_in.add(7);
     let metrics = ask(address, "/metrics").await;
     assert!(metrics.contains("\npelton_ready 0\n"), "{metrics}");
-    assert!(metrics.contains("\npelton_transform_paused{transform=\"t\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("\npelton_transform_paused{transform=\"t\",cause=\"budget\"} 1\n"), "{metrics}");
     assert!(metrics.contains("\npelton_records_received_total{worker=\"0\"} 7\n"), "{metrics}");
 }
 
@@ -325,18 +325,20 @@ async fn a_pause_by_hand_is_told_and_is_no_reason_to_be_unready() {
         let stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
         talk(stream, &format!("POST /api/v1/transforms/{what}"), "").await
     };
-    let paused = async |expected: u8| {
+    let paused = async |cause: &str, expected: u8| {
         let metrics = ask(address, "/metrics").await;
-        assert!(metrics.contains(&format!("\npelton_transform_paused{{transform=\"t\"}} {expected}\n")), "{metrics}");
+        let series = format!("\npelton_transform_paused{{transform=\"t\",cause=\"{cause}\"}} {expected}\n");
+        assert!(metrics.contains(&series), "{metrics}");
     };
     assert!(order("t/pause").await.ends_with("{\"result\":\"applied\",\"took_ms\":0}"));
     assert!(order("t/pause").await.ends_with("{\"result\":\"unchanged\"}"));
-    paused(1).await;
+    paused("hand", 1).await;
+    paused("budget", 0).await;
     assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
     assert!(order("t/resume").await.contains("applied"));
-    paused(0).await;
+    paused("hand", 0).await;
     breaker.failed(Instant::now());
-    paused(1).await;
+    paused("budget", 1).await;
     assert!(order("t/resume").await.contains("applied"), "it lifts a tripped breaker too");
     assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
     assert!(order("nobody/pause").await.starts_with("HTTP/1.1 404"));

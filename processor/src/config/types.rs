@@ -76,6 +76,11 @@ pub struct Config {
     #[serde(default)]
     pub sandbox: Sandbox,
 
+    /// A change of a file that the configuration is made of, modules and signatures included, is a reload. `false`: only SIGHUP
+    /// and `pelton reload` are, for those whose changes are rollouts.
+    #[serde(default = "reload_on_change")]
+    pub reload_on_change: bool,
+
     /// How long a stop may take to finish, commit and leave the group. Keep it below the orchestrator's own limit
     /// (Kubernetes: `terminationGracePeriodSeconds`).
     #[serde(default = "drain_limit")]
@@ -89,6 +94,10 @@ pub struct Config {
     /// The HTTP server for health, metrics and administration: its settings, or `off`.
     #[serde(default)]
     pub admin: Admin,
+}
+
+fn reload_on_change() -> bool {
+    true
 }
 
 fn drain_limit() -> Millis {

@@ -13,6 +13,7 @@ use crate::dataplane::breaker::{self, Allowance, Breaker, Budget};
 use crate::dataplane::kafka::{Identity, Membership};
 use crate::dataplane::plan::{DeliveryPlan, Plan, TransformPlan};
 use crate::dataplane::wanted::Wanted;
+use crate::room;
 use pelton_kafka::Properties;
 use pelton_sandbox::{Ceiling, Engine, EngineConfig, Workshop, harmless};
 use std::error::Error;
@@ -255,9 +256,15 @@ pub fn workshop(sandbox: &Sandbox) -> Workshop {
         // also when its file was replaced meanwhile
         program: "/proc/self/exe".into(),
         arguments: vec![COMPILE_MODULE.into()],
-        memory: sandbox.compile_memory.get(),
+        memory: compile_memory(sandbox, room::memory_limit()),
         time: sandbox.compile_time.duration(),
     }
+}
+
+/// What compiling a module may take, where the process itself may use `limit`. A container's kernel ends all of its processes
+/// when one of them takes too much: a module that would do that is to be refused before, by the compiler's own limit.
+pub fn compile_memory(sandbox: &Sandbox, limit: Option<u64>) -> u64 {
+    limit.map_or(u64::MAX, |limit| limit / 2).min(sandbox.compile_memory.get())
 }
 
 /// The hidden command that compiles a module from stdin to stdout.

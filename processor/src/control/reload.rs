@@ -70,6 +70,8 @@ enum Refused {
     Config(ConfigErrors),
     /// These cannot change while the process runs.
     Fixed(Vec<String>),
+    /// What would have changed are these transforms, whose new versions were rolled back.
+    HeldBack(Vec<String>),
 }
 
 impl Reloader {
@@ -103,17 +105,20 @@ impl Reloader {
         let took_ms = started.elapsed().as_millis() as u64;
         match next {
             Ok(None) => {
+                self.counts.note(true);
                 tracing::info!(cause, "reload: nothing has changed");
                 Outcome::Unchanged
             }
             Ok(Some(plan)) => {
                 self.want(plan, cause, Stage::Leaving);
                 self.counts.applied.fetch_add(1, Ordering::Relaxed);
+                self.counts.note(true);
                 tracing::info!(cause, took_ms, "reloaded: workers take it up at their next transactions");
                 Outcome::Applied { took_ms }
             }
             Err(refused) => {
                 self.counts.refused.fetch_add(1, Ordering::Relaxed);
+                self.counts.note(false);
                 self.generations.refuse(cause);
                 refused.tell(cause)
             }
@@ -141,7 +146,15 @@ impl Reloader {
         *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files(&self.sources, &loaded.config);
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = loaded.to_json(false);
         state.config = loaded.config;
-        Ok((!is_same(&old, &plan)).then_some(plan))
+        if !is_same(&old, &plan) {
+            return Ok(Some(plan));
+        }
+        let held = held_back(&plan);
+        if held != held_back(&old) {
+            // No matter to a worker, but to who watches.
+            self.want(plan, cause, Stage::Leaving);
+        }
+        if held.is_empty() { Ok(None) } else { Err(Refused::HeldBack(held)) }
     }
 
     /// Ends the trials that have lasted or went wrong, and notes generations that are gone. Does not block: while a reload
@@ -187,7 +200,10 @@ impl Reloader {
             "the trial is over: {why}"
         );
         state.rejected.insert(name.to_owned(), (candidate.digest(), candidate.spec().clone()));
-        self.amend(name, why, Stage::Leaving, |transform, _| transform.trial = None);
+        self.amend(name, why, Stage::Leaving, |transform, _| {
+            transform.trial = None;
+            transform.held_back = true;
+        });
     }
 
     /// Back to the generation before, or to the one that runs where another is tried. Compiles nothing. What was rolled
@@ -206,6 +222,7 @@ impl Reloader {
             self.amend(name, cause, Stage::RolledBack, |transform, allowance| {
                 if let Some(previous) = transform.previous.take() {
                     serve(transform, allowance, previous);
+                    transform.held_back = true;
                 }
             });
         } else {
@@ -295,8 +312,19 @@ impl Refused {
                     advice,
                 }
             }
+            // The log has it, with the module's digest.
+            Refused::HeldBack(transforms) => Outcome::Refused {
+                code: "reload.held_back",
+                message: format!("the version that is wanted of {} was rolled back", transforms.join(", ")),
+                advice: "change the module or its settings, or `pelton reload --retry`; nothing has changed",
+            },
         }
     }
+}
+
+/// The transforms of which another version is asked for, which was rolled back.
+fn held_back(plan: &Plan) -> Vec<String> {
+    plan.transforms.iter().filter(|transform| transform.held_back).map(|transform| transform.name.to_string()).collect()
 }
 
 /// Nothing differs that a worker would notice.
@@ -318,7 +346,8 @@ fn is_same(old: &Plan, new: &Plan) -> bool {
     counts && transforms && allowances && old.inputs == new.inputs && old.outputs == new.outputs
 }
 
-fn files(sources: &Sources, config: &Config) -> Vec<PathBuf> {
+/// The files that a configuration is made of, to watch.
+pub fn files(sources: &Sources, config: &Config) -> Vec<PathBuf> {
     let of_transforms = config.transforms.values().flat_map(|t| [t.module.clone(), t.signature_file()]);
     sources.files.iter().cloned().chain(of_transforms).collect()
 }

@@ -1,15 +1,15 @@
 //! Starts the workers, listens to signals, ends everything in order.
 //!
 //! SIGTERM (an orchestrator) and SIGINT (Ctrl-C) drain: no more records, what is open commits, the group is left. A second
-//! one, or SIGQUIT, aborts. SIGHUP reloads, and so does a change of a file that the configuration is made of. A worker whose consumer has had a fatal error is started again, a few times; any other that
+//! one, or SIGQUIT, aborts. Before the workers have started any of them ends the process at once. SIGHUP reloads, and so does a change of a file that the configuration is made of. A worker whose consumer has had a fatal error is started again, a few times; any other that
 //! cannot go on drains the others and gives the process its exit code.
 
 use super::exports::{self, Exporting};
 use super::prepare::{self, Prepared, prepare, workers};
-use super::reload::Reloader;
+use super::reload::{self, Likeness, Reloader};
 use super::triggers::{self, Triggers};
 use crate::admin::{self, Control};
-use crate::config::{Admin, ConfigError, Loaded, Sources, Tap};
+use crate::config::{Admin, Code, ConfigError, Loaded, Sources, Tap};
 use crate::dataplane::breaker::TimeSpent;
 use crate::dataplane::counters::{Counters, Totals, WorkerStatus};
 use crate::dataplane::holds::Holds;
@@ -32,7 +32,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Lanes of a worker: while one commits the other is written to.
@@ -102,7 +102,19 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
         Ok(runtime) => runtime,
         Err(error) => return Ended::Broken(format!("no runtime: {error}")),
     };
-    // Before anything that takes time: who starts us asks whether we live.
+    // Before anything that takes time: who starts us may want us to stop, and as the first process of a container we get no
+    // signal that nobody listens to.
+    let signals = {
+        let _runtime = runtime.enter();
+        Signals::listen()
+    };
+    let watched = || reload::likeness(&reload::files(sources, &loaded.config));
+    let files = loaded.config.reload_on_change.then(watched);
+    let mut signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => return Ended::Broken(format!("no signals: {error}")),
+    };
+    // And asks whether we live.
     let status = match prepare::admin(loaded) {
         Ok(None) => Arc::new(admin::Status::new(None)),
         Ok(Some((places, token))) => {
@@ -111,8 +123,9 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
             match runtime.block_on(admin::serve(&places, &status)) {
                 Ok(address) => tracing::info!(%address, "admin server listens"),
                 Err((place, error)) => {
-                    let advice = "set `admin.listen`, `admin.socket` or `admin: off`";
-                    return Ended::Broken(format!("the admin server cannot listen on {place}: {error}; {advice}"));
+                    let message = format!("the admin server cannot listen on {place}: {error}");
+                    let help = "set `admin.listen`, `admin.socket` or `admin: off`";
+                    return Ended::Refused(vec![loaded.error(Code::Environment, "admin", message).help(help)]);
                 }
             }
             status
@@ -120,9 +133,13 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
         Err(problems) => return Ended::Refused(problems),
     };
     let started = Instant::now();
-    let prepared = match prepare(loaded, runtime.handle()) {
-        Ok(prepared) => prepared,
-        Err(problems) => return Ended::Refused(problems),
+    let prepared = match runtime.block_on(prepare_unless_stopped(loaded, &mut signals.stop)) {
+        Ok(prepared) => *prepared,
+        Err(ended) => {
+            // What still looks for a broker or compiles must not keep the process.
+            runtime.shutdown_background();
+            return ended;
+        }
     };
     let exporting = Exporting::start(&prepared.identity);
     let count = workers(&loaded.config).clamp(1, prepared.partitions.max(1));
@@ -148,11 +165,30 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
     let (wanted, generations) = (Arc::clone(wanted), Arc::clone(generations));
     let reloader = Reloader::new(sources.clone(), loaded, engine.clone(), producer.clone(), wanted, generations);
     let reloader = Arc::new(reloader);
-    let ended = runtime.block_on(supervise(&prepared, &exporting, &reloader, parts, count, &status));
+    let ended =
+        runtime.block_on(supervise(&prepared, &exporting, &reloader, parts, count, (&status, files), &mut signals));
     exporting.stop();
     // Threads that hang in a call of librdkafka must not keep the process.
     runtime.shutdown_background();
     ended
+}
+
+/// Prepares, for as long as brokers and modules take, unless told to stop meanwhile: nothing was begun that had to be ended.
+async fn prepare_unless_stopped(loaded: &Loaded, stop: &mut Stop) -> Result<Box<Prepared>, Ended> {
+    let (loaded, runtime) = (loaded.clone(), Handle::current());
+    let prepared = tokio::task::spawn_blocking(move || prepare(&loaded, &runtime).map(Box::new));
+    tokio::select! {
+        // First: Ctrl-C reaches the compiler too, whose end would look like a module's fault.
+        biased;
+        wanted = stop.told() => {
+            tracing::info!(order = ?wanted, "signal received before anything had started");
+            Err(Ended::Drained)
+        }
+        prepared = prepared => match prepared {
+            Ok(prepared) => prepared.map_err(Ended::Refused),
+            Err(error) => Err(Ended::Broken(format!("the preparation of the start broke off: {error}"))),
+        },
+    }
 }
 
 async fn supervise(
@@ -161,7 +197,8 @@ async fn supervise(
     reloader: &Arc<Reloader>,
     parts: &impl Parts,
     count: usize,
-    status: &admin::Status,
+    (status, files): (&admin::Status, Option<Likeness>),
+    signals: &mut Signals,
 ) -> Ended {
     let orders = Arc::new(Orders::default());
     let (report, mut reports) = unbounded_channel();
@@ -205,9 +242,11 @@ async fn supervise(
     status.started(Arc::clone(&observed), control);
     let pusher = exports::metrics(&prepared.identity, observed);
     let limited = tokio::spawn(limit::report());
-    let watch = tokio::spawn(triggers::watch(Arc::clone(reloader), triggers.clone()));
-    let ended = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart, &triggers).await;
-    watch.abort();
+    let watch = files.map(|files| tokio::spawn(triggers::watch(Arc::clone(reloader), triggers.clone(), files)));
+    let ended = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart, &triggers, signals).await;
+    if let Some(watch) = watch {
+        watch.abort();
+    }
     limited.abort();
     if let Some(pusher) = pusher {
         pusher.stop();
@@ -238,15 +277,8 @@ async fn until_all_end(
     drain_limit: Duration,
     restart: impl Fn(usize, &Arc<Counters>) -> Result<Arc<Wake>, String>,
     triggers: &Triggers,
+    signals: &mut Signals,
 ) -> Ended {
-    let mut signals = match Signals::listen() {
-        Ok(signals) => signals,
-        Err(error) => {
-            order(orders, running, Order::Abort);
-            return Ended::Broken(format!("no signals: {error}"));
-        }
-    };
-    // From here on a signal drains; before, it ends the process, which has not read a record yet.
     tracing::info!("running");
     let mut ended = Ended::Drained;
     let mut left = running.len();
@@ -362,18 +394,25 @@ fn order(orders: &Orders, running: &[Running], order: Order) {
 }
 
 struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    quit: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
+    stop: Stop,
+    hangup: Signal,
+}
+
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
 }
 
 impl Signals {
+    /// From now on signals are kept until somebody asks for them, and end nothing by themselves.
     fn listen() -> io::Result<Self> {
         Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
+            stop: Stop {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+                quit: signal(SignalKind::quit())?,
+            },
             hangup: signal(SignalKind::hangup())?,
         })
     }
@@ -381,10 +420,18 @@ impl Signals {
     /// `None`: SIGHUP, a reload.
     async fn next(&mut self) -> Option<Order> {
         tokio::select! {
-            _ = self.terminate.recv() => Some(Order::Drain),
-            _ = self.interrupt.recv() => Some(Order::Drain),
-            _ = self.quit.recv() => Some(Order::Abort),
+            wanted = self.stop.told() => Some(wanted),
             _ = self.hangup.recv() => None,
+        }
+    }
+}
+
+impl Stop {
+    async fn told(&mut self) -> Order {
+        tokio::select! {
+            _ = self.terminate.recv() => Order::Drain,
+            _ = self.interrupt.recv() => Order::Drain,
+            _ = self.quit.recv() => Order::Abort,
         }
     }
 }
@@ -439,9 +486,11 @@ fn start(
             let worker = Worker {
                 source,
                 lanes,
-                process: |plan: &Arc<Plan>, batch: &Batch, refusal: Option<&Refusal>, sink: &mut _, spent: &mut _| {
-                    processor.run(plan, batch, refusal, sink, spent)
-                },
+                process: |plan: &Arc<Plan>,
+                          batch: &mut Batch,
+                          refusal: Option<&Refusal>,
+                          sink: &mut _,
+                          spent: &mut _| { processor.run(plan, batch, refusal, sink, spent) },
                 wanted,
                 plan: Arc::clone(&plan),
                 version,

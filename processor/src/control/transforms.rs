@@ -92,6 +92,7 @@ struct Seats {
     serving: Generation,
     trial: Option<Arc<Trial>>,
     previous: Option<Generation>,
+    held_back: bool,
     samples: Arc<Samples>,
     tap: Arc<Tap>,
 }
@@ -107,12 +108,13 @@ fn seats(name: &str, transform: &Transform, module: &Module, spec: Spec, making:
     let wanted = |generation: &Generation| generation.digest() == module.digest() && *generation.spec() == spec;
     let Some(running) = making.old.and_then(|old| old.transforms.iter().find(|t| *t.name == *name)) else {
         let serving = make(name, module, spec, making, None)?;
-        return Ok(Seats { serving, trial: None, previous: None, samples: Arc::default(), tap: Arc::default() });
+        let (samples, tap) = (Arc::default(), Arc::default());
+        return Ok(Seats { serving, trial: None, previous: None, held_back: false, samples, tap });
     };
     let (samples, tap) = (Arc::clone(&running.samples), Arc::clone(&running.tap));
     let (serving, previous) = (running.generation.clone(), running.previous.clone());
     if wanted(&serving) {
-        return Ok(Seats { serving, trial: None, previous, samples, tap });
+        return Ok(Seats { serving, trial: None, previous, held_back: false, samples, tap });
     }
     if making.rejected.get(name).is_some_and(|(digest, of)| *digest == module.digest() && *of == spec) {
         tracing::warn!(
@@ -122,7 +124,7 @@ fn seats(name: &str, transform: &Transform, module: &Module, spec: Spec, making:
             advice = "change the module or its settings, or `pelton reload --retry`",
             "this version was rolled back: the one that runs goes on"
         );
-        return Ok(Seats { serving, trial: running.trial.clone(), previous, samples, tap });
+        return Ok(Seats { serving, trial: running.trial.clone(), previous, held_back: true, samples, tap });
     }
     let kind = rollout::kind(&transform.rollout).map(|(kind, _)| kind);
     let spec_of = serving.spec();
@@ -137,7 +139,7 @@ fn seats(name: &str, transform: &Transform, module: &Module, spec: Spec, making:
     if let (Some(tried), Some(kind)) = (tried, kind)
         && tried.kind == kind
     {
-        return Ok(Seats { serving, trial: Some(Arc::clone(tried)), previous, samples, tap });
+        return Ok(Seats { serving, trial: Some(Arc::clone(tried)), previous, held_back: false, samples, tap });
     }
     let next = match tried.map(|trial| &trial.generation).or(previous.as_ref().filter(|g| wanted(g))) {
         Some(known) => known.clone(),
@@ -148,10 +150,11 @@ fn seats(name: &str, transform: &Transform, module: &Module, spec: Spec, making:
             serving,
             trial: Some(Arc::new(Trial::new(next, kind))),
             previous: previous.filter(|g| !wanted(g)),
+            held_back: false,
             samples,
             tap,
         }),
-        None => Ok(Seats { serving: next, trial: None, previous: Some(serving), samples, tap }),
+        None => Ok(Seats { serving: next, trial: None, previous: Some(serving), held_back: false, samples, tap }),
     }
 }
 
@@ -294,7 +297,7 @@ fn spec(name: &str, transform: &Transform, guest_text: bool) -> Result<Spec, Str
 fn transform_plan(name: &str, transform: &Transform, seats: Seats, topics: &Topics) -> TransformPlan {
     let own =
         |input: &InputTopic| transform.input.topics.iter().position(|t| t.as_str() == &*input.name).map(|i| i as u32);
-    let Seats { serving, trial, previous, samples, tap } = seats;
+    let Seats { serving, trial, previous, held_back, samples, tap } = seats;
     TransformPlan {
         name: Arc::from(name),
         digest: Arc::from(serving.digest().to_string()),
@@ -310,6 +313,7 @@ fn transform_plan(name: &str, transform: &Transform, seats: Seats, topics: &Topi
         generation: serving,
         trial,
         previous,
+        held_back,
         samples,
         tap,
     }

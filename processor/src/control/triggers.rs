@@ -1,7 +1,7 @@
 //! What asks for another plan: signals, changed files, orders by the admin server. One is carried out at a time, on a thread
 //! that may block; reloads that are asked for meanwhile become one.
 
-use super::reload::{self, Outcome, Reloader};
+use super::reload::{self, Likeness, Outcome, Reloader};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -100,8 +100,9 @@ async fn carry_out(reloader: Arc<Reloader>, mut asked: UnboundedReceiver<Asked>)
         });
         let outcome = done.await.unwrap_or_else(|error| {
             counts.failed.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(code = "reload.broken", %error, "a reload panicked; nothing has changed");
+            counts.note(false);
             let advice = "report it with the log; nothing has changed";
+            tracing::error!(code = "reload.broken", advice, %error, "a reload panicked; nothing has changed");
             Outcome::Refused { code: "reload.broken", message: "a reload panicked".into(), advice }
         });
         for reply in waiting {
@@ -112,12 +113,14 @@ async fn carry_out(reloader: Arc<Reloader>, mut asked: UnboundedReceiver<Asked>)
 
 /// Looks at the files that the configuration is made of. A change asks for a reload once it has stood still for a look: a
 /// file that is being written is not read. By polling, because a mounted volume tells nobody of its changes.
-pub async fn watch(reloader: Arc<Reloader>, triggers: Triggers) {
+///
+/// `known`: what they were like before the start read them.
+pub async fn watch(reloader: Arc<Reloader>, triggers: Triggers, mut known: Likeness) {
     let look = |reloader: &Arc<Reloader>| {
         let files = reloader.files();
         reload::likeness(&files)
     };
-    let (mut known, mut seen) = (look(&reloader), None);
+    let mut seen = None;
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -82,6 +82,11 @@ impl Assignment {
         self.owned.get(partition).map(|owned| owned.lane)
     }
 
+    /// After the last record of it that was processed.
+    pub fn next(&self, partition: &TopicPartition) -> Option<Position> {
+        self.owned.get(partition).and_then(|owned| owned.next)
+    }
+
     /// All partitions, and where reading goes on of those of which something was read.
     pub fn places(&self) -> impl Iterator<Item = (&TopicPartition, Option<Position>)> {
         self.owned.iter().map(|(partition, owned)| (partition, owned.next))

@@ -175,7 +175,7 @@ impl Committer {
             }
             _ => cause,
         };
-        if !ended || producer.as_ref().is_none_or(|p| refused(&cause) || self.in_doubt(p)) {
+        if !ended || producer.as_ref().is_none_or(|p| refused(&cause) || self.in_doubt(p) || p.has_died()) {
             drop(producer);
             self.replace_producer()?;
         }

@@ -74,8 +74,9 @@ pub struct TransformCounters {
     pub batch: Histogram,
 }
 
-/// Codes that are not the sandbox's: found when an outcome is written.
-const OWN_CODES: [&str; 4] = ["output.message_too_large", "output.topic_missing", "output.partition", "output.refused"];
+/// Codes that are not the sandbox's: found before a guest sees the record, or when its outcome is written.
+const OWN_CODES: [&str; 5] =
+    ["input.headers", "output.message_too_large", "output.topic_missing", "output.partition", "output.refused"];
 
 /// Every code that a record can fail with.
 pub const CODES: [&str; FaultCode::ALL.len() + OWN_CODES.len()] = {

@@ -45,8 +45,17 @@ struct Suspect {
 pub struct Refusal {
     /// The topic that refused, an index into the plan's outputs, where that is known.
     pub topic: Option<u32>,
+    /// Stable, for dead letters and metrics.
+    pub code: &'static str,
     /// The broker's error and its text.
     pub reason: String,
+}
+
+impl Refusal {
+    /// No broker's: the record cannot be shown to anybody as it is.
+    pub fn headers(why: &str) -> Self {
+        Refusal { topic: None, code: "input.headers", reason: format!("its headers cannot be read: {why}") }
+    }
 }
 
 /// A condemned record's dead letter is refused too: nothing can settle it.
@@ -74,7 +83,8 @@ impl Isolation {
         self.within = progress.into_iter().collect();
         self.quiet_since = None;
         let Some((partition, offset)) = alone else { return Ok(()) };
-        let refusal = Refusal { topic: cause.topic, reason: format!("{} ({})", cause.text, cause.name) };
+        let refusal =
+            Refusal { topic: cause.topic, code: "output.refused", reason: format!("{} ({})", cause.text, cause.name) };
         let suspect = self.suspects.entry(partition.clone()).or_insert(Suspect { offset, strikes: 0, refusal });
         if suspect.offset != offset {
             *suspect = Suspect { offset, strikes: 0, refusal: suspect.refusal.clone() };
@@ -178,7 +188,10 @@ mod tests {
             assert_eq!(isolation.room(0), 1, "it does not grow while somebody is under suspicion");
         }
         let refusal = isolation.verdict(&p(0), &batch(41)).unwrap();
-        assert_eq!(refusal, Refusal { topic: Some(1), reason: "too large (MSG_SIZE_TOO_LARGE)".into() });
+        assert_eq!(
+            refusal,
+            Refusal { topic: Some(1), code: "output.refused", reason: "too large (MSG_SIZE_TOO_LARGE)".into() }
+        );
         assert_eq!(isolation.verdict(&p(0), &batch(42)), None, "its neighbour is not condemned");
         isolation.committed(&[(p(0), Position(42))]);
         assert_eq!((isolation.room(0), isolation.room(1)), (2, 1));

@@ -145,6 +145,9 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     /// Leaves out records of partitions that are not this lane's. There should be none: what was fetched ahead goes with a
     /// revocation. But a broker takes positions from any member of the group, so it is looked at here.
     ///
+    /// Nor are there records before where reading goes on: a rebalance pauses and resumes all partitions, and should
+    /// librdkafka then begin where the last fetch began, they would be written twice.
+    ///
     /// Leaves out, too, what no transform reads any more and the group has not taken from us yet; should a transform read
     /// it again before that, reading goes on here.
     pub fn keep_owned(&mut self, lane: usize, batch: &mut Batch) {
@@ -153,22 +156,31 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         let mut unread = Vec::new();
         batch.retain(|message| {
             let place = (message.topic(), message.partition());
-            match last {
-                Some((known, owned)) if known == place => owned,
+            let (kept, next) = match last {
+                Some((known, kept, next)) if known == place => (kept, next),
                 _ => {
                     let topic = Arc::clone(&self.plan.inputs[message.topic() as usize].name);
                     let partition = TopicPartition { topic, partition: message.partition() };
                     let owned = self.assignment.lane(&partition) == Some(lane);
                     let read = self.plan.inputs[message.topic() as usize].read;
+                    let next = self.assignment.next(&partition);
                     if !owned {
                         tracing::warn!(%partition, lane, "records of a partition that is not this lane's are left out");
                     } else if !read {
                         unread.push((partition, Position::from(message.offset())));
                     }
-                    last = Some((place, owned && read));
-                    owned && read
+                    (owned && read, next)
                 }
+            };
+            let at = Position::from(message.offset());
+            let again = kept && next.is_some_and(|next| at < next);
+            if again {
+                let topic = &self.plan.inputs[message.topic() as usize].name;
+                let partition = message.partition();
+                tracing::warn!(%topic, partition, %at, "a record that has its outcome came again and is left out");
             }
+            last = Some((place, kept, next.max(Some(message.offset().next()))));
+            kept && !again
         });
         unread.iter().for_each(|(partition, at)| self.assignment.left_out(partition, *at));
     }

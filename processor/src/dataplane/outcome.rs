@@ -16,10 +16,12 @@ use super::trial::Trial;
 use super::worker::WorkerError;
 use crate::telemetry::traces::span;
 use crate::wall::unix_ms;
-use pelton_kafka::{Blame, Fate, Header, Message, Output, Partitioning, ProduceError, TxnError};
+use pelton_kafka::{
+    Blame, Fate, Header, Message, Offset, Output, Partitioning, ProduceError, TxnError, UnreadableHeaders,
+};
 use pelton_sandbox::{OutputRecord, Outputs, Settled};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, btree_map};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +34,7 @@ pub struct Delivery<'a, K> {
     /// This transform's own.
     pub counts: &'a TransformCounters,
     pub throttle: &'a mut Throttle,
+    pub budgeted: &'a mut Budgeted,
     pub room: &'a mut Room,
     /// The transform's index in the plan.
     pub index: usize,
@@ -43,6 +46,29 @@ pub struct Delivery<'a, K> {
     pub onlookers: Option<Onlookers<'a>>,
     /// Of the record that is being settled, where it is part of a trace.
     pub place: Option<Place>,
+}
+
+/// How far failures count against the budget already, by topic and partition: a record that is read again after a rollback
+/// fails again, and is still one failure.
+#[derive(Debug, Default)]
+pub struct Budgeted(BTreeMap<(u32, i32), Offset>);
+
+impl Budgeted {
+    fn is_news(&mut self, message: &Message<'_>) -> bool {
+        match self.0.entry((message.topic(), message.partition())) {
+            btree_map::Entry::Vacant(entry) => {
+                entry.insert(message.offset());
+                true
+            }
+            btree_map::Entry::Occupied(mut entry) => {
+                let news = message.offset() > *entry.get();
+                if news {
+                    entry.insert(message.offset());
+                }
+                news
+            }
+        }
+    }
 }
 
 /// Lets one line of each kind through every ten seconds.
@@ -98,7 +124,10 @@ impl<'a, K: Sink> Delivery<'a, K> {
         let topic = self.transform.outputs[0];
         let onward = self.onward();
         let mut headers = self.room.lend();
-        message.headers(&mut headers);
+        if let Err(UnreadableHeaders(why)) = message.headers(&mut headers) {
+            // Not met: it would not have been shown to the guest.
+            return self.refused(message, &Refusal::headers(&why));
+        }
         carry(onward.as_ref(), &mut headers, |headers| self.fits(&kept(message, topic, headers)));
         let output = kept(message, topic, &headers);
         if let Err(refused) = self.sink.check(&output) {
@@ -178,9 +207,11 @@ impl<'a, K: Sink> Delivery<'a, K> {
     }
 
     fn produce(&mut self, output: &Output<'_>) -> Result<(), Interrupted> {
-        let Some(passage) = self.passage else { return self.sink.produce(output).map_err(interrupted) };
+        let Some(passage) = self.passage else {
+            return self.sink.produce(output).map_err(|error| interrupted(error, output.topic));
+        };
         let began = passage.begins(self.place);
-        self.sink.produce(output).map_err(interrupted)?;
+        self.sink.produce(output).map_err(|error| interrupted(error, output.topic))?;
         passage.sent(self.place, output.topic, began);
         Ok(())
     }
@@ -207,10 +238,10 @@ impl<'a, K: Sink> Delivery<'a, K> {
         }
     }
 
-    /// The brokers refuse this record's outputs, again and again.
+    /// The brokers refuse this record's outputs, again and again; or it cannot be read.
     pub fn refused(&mut self, message: &Message<'_>, refusal: &Refusal) -> Result<(), Interrupted> {
         self.look_up(message);
-        self.reject(message, "output.refused", &refusal.reason, None)
+        self.reject(message, refusal.code, &refusal.reason, None)
     }
 
     fn refuse(&mut self, message: &Message<'_>, refused: Refused) -> Result<(), Interrupted> {
@@ -270,6 +301,10 @@ impl<'a, K: Sink> Delivery<'a, K> {
             // It has a budget of its own.
             return Ok(());
         }
+        if !self.budgeted.is_news(message) {
+            // Its transaction was rolled back, and that is not the transform's fault.
+            return Ok(());
+        }
         match self.plan.allowances[self.index].breaker.failed(Instant::now()) {
             Verdict::GoOn => Ok(()),
             Verdict::Tripped(Then::Stop) => {
@@ -306,7 +341,8 @@ impl<'a, K: Sink> Delivery<'a, K> {
         for brief in [false, true] {
             let added = dead_letter::headers(&verdict, message, brief);
             let mut headers = Vec::new();
-            message.headers(&mut headers);
+            // Without its own where they cannot be read: the reason says so.
+            let _ = message.headers(&mut headers);
             headers.extend(added.iter().map(|(k, v)| Header { key: k.as_bytes(), value: Some(v.as_bytes()) }));
             let output = Output {
                 topic,
@@ -364,9 +400,12 @@ fn bytes(output: &Output<'_>) -> u64 {
 }
 
 /// A record that was checked and is refused all the same leaves the transaction in doubt: it is given up.
-fn interrupted(error: ProduceError) -> Interrupted {
+fn interrupted(error: ProduceError, topic: u32) -> Interrupted {
     Interrupted::Abort(match error {
         ProduceError::Txn(error) => error,
-        other => TxnError::own(Fate::Abort, Blame::Record, "produce", "REFUSED", other.to_string()),
+        other => {
+            let topic = Some(topic);
+            TxnError { topic, ..TxnError::own(Fate::Abort, Blame::Record, "produce", "REFUSED", other.to_string()) }
+        }
     })
 }

@@ -68,6 +68,11 @@ impl BatchSize {
         }
     }
 
+    /// For another plan, whose transforms may be slower: begins with one record again, and with what is known of their cost.
+    pub fn adopt(&mut self, delivery: &DeliveryPlan, deadline: Duration) {
+        *self = BatchSize { per_record_ns: self.per_record_ns, ..BatchSize::new(delivery, deadline) };
+    }
+
     pub fn get(&self) -> usize {
         let by_time = (self.budget.as_nanos() as f64 / self.per_record_ns.max(1.0)) as usize;
         by_time.clamp(1, self.most.min(self.grown))
@@ -161,5 +166,16 @@ mod tests {
         assert_eq!(size.get(), 3, "3 times 4 s are less than 15 s");
         let slow = BatchSize::new(&delivery(), Duration::from_secs(60));
         assert_eq!(slow.get(), 1);
+    }
+
+    #[test]
+    fn a_plan_of_slower_transforms_begins_with_small_batches() {
+        let mut size = BatchSize::new(&delivery(), Duration::from_millis(5));
+        (0..20).for_each(|_| size.observe(size.get(), Duration::from_nanos(1)));
+        assert_eq!(size.get(), BATCH_MAX);
+        size.adopt(&delivery(), Duration::from_secs(2));
+        assert_eq!(size.get(), 1);
+        (0..20).for_each(|_| size.observe(size.get(), Duration::from_nanos(1)));
+        assert_eq!(size.get(), 7, "7 times 2 s are less than 15 s");
     }
 }

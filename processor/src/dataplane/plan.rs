@@ -68,6 +68,8 @@ pub struct TransformPlan {
     pub trial: Option<Arc<Trial>>,
     /// The generation before, kept for a way back.
     pub previous: Option<Generation>,
+    /// The configuration asks for a version that was rolled back; this one goes on instead.
+    pub held_back: bool,
     /// Recent records, to check the next generation with.
     pub samples: Arc<Samples>,
     /// For those who want to see its records.

@@ -6,7 +6,7 @@ use super::counters::{Counters, TransformCounters};
 use super::crew::{Crew, Helpers};
 use super::isolation::Refusal;
 use super::onward::Room;
-use super::outcome::{Delivery, Throttle, given_up};
+use super::outcome::{Budgeted, Delivery, Throttle, given_up};
 use super::plan::{Plan, TransformPlan};
 use super::ports::Sink;
 use super::process::{Interrupted, coordinates};
@@ -28,6 +28,7 @@ pub(super) struct Seat {
     candidate: Crew,
     /// For the log lines of rejected records.
     throttle: Throttle,
+    budgeted: Budgeted,
     /// For the headers of outputs.
     room: Room,
     sampling: Pace,
@@ -67,8 +68,8 @@ pub(super) struct Work<'a> {
 impl Seat {
     pub fn new(counts: Arc<TransformCounters>) -> Self {
         let (running, candidate) = Default::default();
-        let (throttle, room, sampling) = Default::default();
-        Seat { running, candidate, throttle, room, sampling, counts }
+        let (throttle, budgeted, room, sampling) = Default::default();
+        Seat { running, candidate, throttle, budgeted, room, sampling, counts }
     }
 
     /// Gives each record its outcome, in order within a partition. With a refusal, records whose outputs the brokers refuse
@@ -81,7 +82,7 @@ impl Seat {
     ) -> Result<(), Interrupted> {
         let Work { plan, transform, index, trial, counters, helpers, passage, portion, canary } = work;
         let hands = (transform.parallelism, *helpers);
-        let Seat { running, candidate, throttle, room, sampling, counts } = self;
+        let Seat { running, candidate, throttle, budgeted, room, sampling, counts } = self;
         let (index, passage) = (*index, *passage);
         let mut delivery = Delivery {
             plan,
@@ -90,6 +91,7 @@ impl Seat {
             counters,
             counts,
             throttle,
+            budgeted,
             room,
             index,
             trial: None,

@@ -12,8 +12,8 @@ use super::ports::{Refused, Report, Sink};
 use super::utilization::nanos;
 use super::worker::{Order, Orders};
 use pelton_kafka::{
-    Blame, Consumer, Fate, GroupMetadata, Output, PartitionProgress, Partitioning, ProduceError, Producer, Properties,
-    TopicPartition, TxnError, Wake,
+    Blame, Consumer, Fate, GroupMetadata, Header, Output, PartitionProgress, Partitioning, ProduceError, Producer,
+    Properties, TopicPartition, TxnError, Wake,
 };
 use std::collections::BTreeSet;
 use std::io;
@@ -26,6 +26,16 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_secs(2);
 /// Calls of one worker that may be left behind at a time: each holds a thread and a librdkafka client.
 pub const LEFT_BEHIND_MAX: u64 = 4;
+
+/// librdkafka's queue goes by the sizes of values alone; so many bytes of keys and headers may be in it besides.
+const UNCOUNTED_MAX: usize = 64 << 20;
+/// What a header takes in memory besides its bytes.
+const HEADER_COST: usize = 96;
+
+fn uncounted(output: &Output<'_>) -> usize {
+    let header = |header: &Header<'_>| HEADER_COST + header.key.len() + header.value.map_or(0, <[u8]>::len);
+    output.key.map_or(0, <[u8]>::len) + output.headers.iter().map(header).sum::<usize>()
+}
 
 /// What a lane is made of; enough to make its committer anew.
 #[derive(Clone, Debug)]
@@ -47,6 +57,8 @@ pub struct KafkaSink {
     /// Of the open transaction; taken over at each `begin`.
     producer: Option<Arc<Producer>>,
     committer: Line,
+    /// Bytes of the open transaction that librdkafka's queue does not count, of which some may have been taken since.
+    uncounted: usize,
     /// Nobody notifies it: it bounds the waits for room in the queue.
     pause: Wake,
 }
@@ -131,7 +143,7 @@ impl KafkaSink {
     /// Starts the lane's thread, which at once takes over the lane's identity and reports [`Report::Ready`].
     pub fn new(parts: LaneParts) -> io::Result<Self> {
         let committer = Line::new(&parts, Job::TakeOver)?;
-        Ok(KafkaSink { parts, producer: None, committer, pause: Wake::new()? })
+        Ok(KafkaSink { parts, producer: None, committer, uncounted: 0, pause: Wake::new()? })
     }
 
     fn send(&mut self, job: Job) {
@@ -169,6 +181,8 @@ impl Sink for KafkaSink {
 
     fn begin(&mut self) -> Result<(), TxnError> {
         self.producer = lock(&self.committer.link.current).clone();
+        // What was before is committed: the queue is empty.
+        self.uncounted = 0;
         if self.parts.plan.delivery.exactly_once { self.producer()?.begin() } else { self.producer().map(|_| ()) }
     }
 
@@ -189,10 +203,15 @@ impl Sink for KafkaSink {
     }
 
     fn produce(&mut self, output: &Output<'_>) -> Result<(), ProduceError> {
-        let producer = self.producer().map_err(ProduceError::Txn)?;
+        let producer = Arc::clone(self.producer().map_err(ProduceError::Txn)?);
         let mut deadline = None;
+        let size = uncounted(output);
         loop {
-            match producer.produce(output) {
+            if self.uncounted + size > UNCOUNTED_MAX && producer.is_empty() {
+                self.uncounted = 0;
+            }
+            let room = self.uncounted == 0 || self.uncounted + size <= UNCOUNTED_MAX;
+            match if room { producer.produce(output) } else { Err(ProduceError::Full) } {
                 Err(ProduceError::Full) => {
                     let patience = self.parts.plan.delivery.transaction_timeout;
                     let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
@@ -205,7 +224,10 @@ impl Sink for KafkaSink {
                     self.pause.wait(Duration::from_millis(2));
                     self.parts.counters.blocked.add(nanos(before.elapsed()));
                 }
-                other => return other,
+                other => {
+                    self.uncounted += size;
+                    return other;
+                }
             }
         }
     }

@@ -229,7 +229,7 @@ impl Seen<'_> {
         let mut room = Room(RECORD_MAX);
         let message = self.message;
         let mut headers = Vec::new();
-        message.headers(&mut headers);
+        let _ = message.headers(&mut headers);
         let headers = headers.iter().map(|h| Header { key: h.key, value: h.value });
         let before = room.content(message.key(), message.value(), headers);
         let said = match self.settled {

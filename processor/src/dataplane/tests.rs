@@ -66,6 +66,22 @@ fn a_failed_commit_is_read_again_from_the_committed_position() {
 }
 
 #[test]
+fn what_has_its_outcome_and_comes_again_is_left_out() {
+    let mut w = World::new(1, 100);
+    w.event(Event::Assign(vec![0]));
+    w.steps(1);
+    // Of an open transaction, and of one that is committed; as after a rebalance that pauses and resumes all partitions.
+    w.fetch_again(0, 1);
+    w.steps(2);
+    w.advance(100 * MS);
+    w.steps(2);
+    w.fetch_again(0, 3);
+    w.finish();
+    assert_eq!(w.visible(0), 100);
+    w.check();
+}
+
+#[test]
 fn a_failed_first_commit_is_read_again_from_where_reading_began() {
     let mut w = World::new(1, 10);
     w.fail_commits(1);

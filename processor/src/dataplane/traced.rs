@@ -14,7 +14,7 @@ use crate::telemetry::traces::Tracer;
 use crate::telemetry::traces::context::{Context, STATE_MAX, SpanId, TRACEPARENT, TRACESTATE, TraceId};
 use crate::telemetry::traces::span::{Links, Parent, Settled, Span, What};
 use crate::wall::unix_nanos;
-use pelton_kafka::{Batch, Message};
+use pelton_kafka::Message;
 use pelton_sandbox::Header;
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
@@ -132,17 +132,17 @@ impl Traces {
     }
 
     /// What is to be followed of a batch; `headers` are those of all its records, `ranges` say which are whose.
-    pub fn batch<'b>(
-        &'b self,
-        plan: &'b Plan,
-        batch: &'b Batch,
+    pub fn batch<'f, 'b: 'f>(
+        &'f self,
+        plan: &'f Plan,
+        messages: impl Iterator<Item = Message<'b>> + Clone,
         headers: &[Header<'b>],
-        ranges: &[Range<usize>],
-    ) -> Option<Followed<'b>> {
+        shares: &[Range<usize>],
+    ) -> Option<Followed<'f>> {
         let mut state = self.lock();
         let mut records = Vec::new();
-        for (message, range) in batch.iter().zip(ranges) {
-            records.extend(self.record(&mut state.random, &message, headers.get(range.clone()).unwrap_or_default()));
+        for (message, share) in messages.clone().zip(shares) {
+            records.extend(self.record(&mut state.random, &message, headers.get(share.clone()).unwrap_or_default()));
         }
         if records.is_empty() {
             return None;
@@ -150,7 +150,7 @@ impl Traces {
         records.sort_unstable_by_key(|record| record.place);
         let lane = state.turn.0;
         let receive =
-            records.iter().any(|record| record.followed).then(|| self.received(&mut state, plan, batch, &records));
+            records.iter().any(|record| record.followed).then(|| self.received(&mut state, plan, messages, &records));
         Some(Followed { traces: self, plan, lane, records, receive })
     }
 
@@ -178,7 +178,13 @@ impl Traces {
     }
 
     /// Tells the batch's reception; the first of a transaction begins the transaction's trace.
-    fn received(&self, state: &mut State, plan: &Plan, batch: &Batch, records: &[Record<'_>]) -> Context {
+    fn received<'b>(
+        &self,
+        state: &mut State,
+        plan: &Plan,
+        messages: impl Iterator<Item = Message<'b>>,
+        records: &[Record<'_>],
+    ) -> Context {
         let State { random, turn: (lane, start), open } = state;
         if open.len() <= *lane {
             open.resize_with(*lane + 1, || None);
@@ -192,10 +198,11 @@ impl Traces {
         for context in records.iter().filter(|record| record.followed).filter_map(|record| record.context) {
             links.add(context, true);
         }
-        let mut places = batch.iter().map(|message| (message.topic(), message.partition()));
+        let mut places = messages.map(|message| (message.topic(), message.partition()));
         let first = places.next().unwrap_or_default();
-        let (one_topic, one_partition) = places
-            .fold((true, true), |(topic, partition), next| (topic && next.0 == first.0, partition && next == first));
+        let (count, one_topic, one_partition) = places.fold((1, true, true), |(count, topic, partition), next| {
+            (count + 1, topic && next.0 == first.0, partition && next == first)
+        });
         let receive = Context::child(transaction.context.trace, SpanId::random(random));
         let topic = one_topic.then(|| plan.inputs.get(first.0 as usize).map(|input| Arc::clone(&input.name))).flatten();
         self.tracer.queue.offer([Span {
@@ -209,7 +216,7 @@ impl Traces {
                 group: Arc::clone(&plan.application),
                 topic,
                 partition: one_partition.then_some(first.1),
-                records: batch.len() as u64,
+                records: count,
             },
             error: None,
         }]);

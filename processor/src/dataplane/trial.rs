@@ -209,7 +209,7 @@ impl Differences {
                 (0_u32, None::<i32>, message.timestamp_ms(), message.key()).hash(&mut hash);
                 value(&mut hash, message.value());
                 let mut headers = Vec::new();
-                message.headers(&mut headers);
+                let _ = message.headers(&mut headers);
                 headers.iter().for_each(|header| (header.key, header.value).hash(&mut hash));
                 "kept"
             }

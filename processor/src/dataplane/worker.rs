@@ -184,7 +184,7 @@ where
     S: Source,
     K: Sink<Fence = P::Fence>,
     P: Progress,
-    F: FnMut(&Arc<Plan>, &Batch, Option<&Refusal>, &mut K, &mut TimeSpent) -> Result<(), Interrupted>,
+    F: FnMut(&Arc<Plan>, &mut Batch, Option<&Refusal>, &mut K, &mut TimeSpent) -> Result<(), Interrupted>,
 {
     /// Until told to stop, or until it cannot go on. In both cases the group is left and nothing is half done, within the
     /// drain limit.
@@ -300,6 +300,7 @@ where
         }
         self.holds.adopt(&plan.allowances);
         self.spent = TimeSpent::new(plan.transforms.len());
+        self.size.adopt(&plan.delivery, plan.deadline());
         (self.version, self.plan) = (version, plan);
         Ok(())
     }

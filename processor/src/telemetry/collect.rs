@@ -4,6 +4,7 @@
 use super::definitions::{self as is, Definition};
 use super::export::ExportCounts;
 use super::variables::Signal;
+use crate::dataplane::breaker::Paused;
 use crate::dataplane::counters::{Counters, TransformCounters};
 use crate::dataplane::histogram::Reading;
 use crate::dataplane::lag::Lag;
@@ -13,7 +14,7 @@ use pelton_kafka::TopicPartition;
 use pelton_sandbox::Engine;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A process that has started, as observers see it.
 #[derive(Clone, Debug)]
@@ -41,6 +42,14 @@ pub struct ReloadCounts {
     pub applied: AtomicU64,
     pub refused: AtomicU64,
     pub failed: AtomicU64,
+    last_went_wrong: AtomicBool,
+}
+
+impl ReloadCounts {
+    /// How the last one ended: is what runs what was asked for?
+    pub fn note(&self, well: bool) {
+        self.last_went_wrong.store(!well, Ordering::Relaxed);
+    }
 }
 
 /// A metric and its points.
@@ -259,10 +268,16 @@ fn of_process(running: &Running) -> Vec<Family> {
         ],
         value: Value::Integer(1),
     });
-    let is_paused = plan
-        .allowances
+    let is_paused = plan.allowances.iter().flat_map(|of| {
+        [Paused::Budget, Paused::Hand].map(|cause| Point {
+            labels: vec![transform(&of.name), ("cause", cause.as_str().to_owned())],
+            value: Value::Integer((of.paused() == Some(cause)).into()),
+        })
+    });
+    let held_back = plan
+        .transforms
         .iter()
-        .map(|of| Point { labels: vec![transform(&of.name)], value: Value::Integer(of.paused().is_some().into()) });
+        .map(|of| Point { labels: vec![transform(&of.name)], value: Value::Integer(of.held_back.into()) });
     let results = |of: &[(&str, u64)]| -> Vec<Point> {
         let point = |(result, count): &(&str, u64)| Point {
             labels: vec![("result", (*result).to_owned())],
@@ -270,7 +285,7 @@ fn of_process(running: &Running) -> Vec<Family> {
         };
         of.iter().map(point).collect()
     };
-    let ReloadCounts { applied, refused, failed } = &*running.reloads;
+    let ReloadCounts { applied, refused, failed, last_went_wrong } = &*running.reloads;
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (hit, miss) = running.engine.loads();
     let told = running.exports.0.iter().flat_map(|(signal, counts)| {
@@ -283,6 +298,8 @@ fn of_process(running: &Running) -> Vec<Family> {
         Family { definition: &is::EXPORTED, points: told.collect() },
         Family { definition: &is::GENERATION, points: generation.collect() },
         Family { definition: &is::PAUSED, points: is_paused.collect() },
+        Family { definition: &is::HELD_BACK, points: held_back.collect() },
+        one(&is::LAST_RELOAD, Vec::new(), Value::Integer((!last_went_wrong.load(Ordering::Relaxed)).into())),
         Family {
             definition: &is::RELOADS,
             points: results(&[("applied", count(applied)), ("refused", count(refused)), ("failed", count(failed))]),

@@ -117,15 +117,21 @@ definitions! {
     BACKPRESSURE: "pelton_worker_backpressure_seconds_total" Counter "s" ["worker"]
         "Time in which the worker could not go on because of the brokers: no room in a producer's queue, or every lane that has partitions busy with a commit."
         "A rate near 1 with a low utilization: the brokers are the bottleneck, or one partition waits for its own commits."
-    PAUSED: "pelton_transform_paused" Gauge "1" ["transform"]
-        "1 when the transform's input topics are paused: it has used up its budget of failures, or somebody paused it; else 0."
-        "1 needs a person: docs/guide/operating.md, `transform.paused`."
+    PAUSED: "pelton_transform_paused" Gauge "1" ["transform", "cause"]
+        "1 when the transform's input topics are paused: it has used up its budget of failures (budget), or somebody paused it (hand); else 0."
+        "1 needs a person: docs/guide/operating.md, `transform.paused`. Both at once is told as budget."
+    HELD_BACK: "pelton_transform_held_back" Gauge "1" ["transform"]
+        "1 when the configuration asks for a version that was rolled back, and the one before goes on instead; else 0."
+        "1: put the old module back before a process is started again, which would take the new one."
     GENERATION: "pelton_generation_info" Gauge "1" ["transform", "generation", "digest"]
         "The generation of each transform that workers go by from their next transactions on, and the first 12 digits of its module's SHA-256; always 1."
         "To see that a reload has reached every process."
     RELOADS: "pelton_reloads_total" Counter "{reload}" ["result"]
         "Reloads: applied, refused (something was wrong, or cannot change; nothing changed), or failed (a defect; nothing changed)."
         "`refused` after a rollout: its new configuration or module is not in use. Those that found nothing changed do not count."
+    LAST_RELOAD: "pelton_last_reload_successful" Gauge "1" []
+        "1 when the last reload was applied or found nothing changed, and before the first; 0 when it was refused or failed."
+        "0: what runs is not what the configuration says, and a process that starts may refuse it."
     COMPILED_CACHE: "pelton_compiled_cache_total" Counter "{module}" ["result"]
         "Modules whose compiled form was in the cache (hit) or was made (miss)."
         "Misses at every start: the cache directory does not survive, see `cache_dir`."

@@ -61,7 +61,7 @@ impl<'a> sealed::Sealed<'a> for &'a str {
 
 impl<'a> Output<'a> {
     pub(crate) fn like(record: &Record<'a>) -> Self {
-        let output = Self {
+        Self {
             topic: Target::Known(Topic::default()),
             partition: -1,
             timestamp_ms: INHERIT,
@@ -71,9 +71,7 @@ impl<'a> Output<'a> {
             inherited_count: record.header_count,
             added: Vec::new(),
             same: Some(record.body),
-        };
-        // else whoever writes the input could make every output of it fail
-        output.without(is_reserved)
+        }
     }
 
     /// Where it goes, instead of the default output topic. A name that is not among the transform's output topics
@@ -144,18 +142,14 @@ impl<'a> Output<'a> {
     }
 
     /// Removes all headers with this key.
-    pub fn without_header(self, key: &str) -> Self {
-        self.without(|other| other == key.as_bytes())
-    }
-
-    fn without(mut self, unwanted: impl Fn(&[u8]) -> bool) -> Self {
+    pub fn without_header(mut self, key: &str) -> Self {
         let inherited = Headers::new(self.inherited, self.inherited_count);
-        if inherited.clone().any(|header| unwanted(header.key)) {
-            self.added.splice(0..0, inherited);
+        if inherited.clone().any(|header| header.key == key.as_bytes()) {
+            self.added.splice(0..0, inherited.filter(|header| !is_reserved(header.key)));
             (self.inherited, self.inherited_count) = (&[], 0);
             self.same = None;
         }
-        self.added.retain(|header| !unwanted(header.key));
+        self.added.retain(|header| header.key != key.as_bytes());
         self
     }
 
@@ -167,19 +161,13 @@ impl<'a> Output<'a> {
         self
     }
 
-    /// The topic it goes to; an error that names what the host would refuse.
-    #[inline]
-    fn checked(&self, topics: &Topics) -> Result<Topic, String> {
+    /// What the host would refuse, by name; most outputs have neither a timestamp nor a header of their own.
+    #[inline(never)]
+    fn flaw(&self) -> Option<String> {
         if self.timestamp_ms < -1 && self.timestamp_ms != INHERIT {
-            return Err(before_1970(self.timestamp_ms));
+            return Some(before_1970(self.timestamp_ms));
         }
-        if let Some(header) = self.added.iter().find(|header| is_reserved(header.key)) {
-            return Err(reserved(header.key));
-        }
-        match self.topic {
-            Target::Known(topic) => Ok(topic),
-            Target::Named(name) => topics.output(name),
-        }
+        self.added.iter().find(|header| is_reserved(header.key)).map(|header| reserved(header.key))
     }
 
     #[inline]
@@ -222,8 +210,22 @@ impl<'a> Output<'a> {
     }
 }
 
+/// Is one of these headers reserved? Looks at first letters alone, as far as that will do: it is done for every output.
+fn inherits_reserved(mut headers: &[u8]) -> bool {
+    while let Some((head, rest)) = headers.split_first_chunk::<8>() {
+        let [key, value] = [0, 4].map(|at| i32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
+        let (key, value) = (key.max(0) as usize, value.max(0) as usize);
+        if rest.get(..key).is_some_and(is_reserved) {
+            return true;
+        }
+        headers = rest.get(key + value..).unwrap_or_default();
+    }
+    false
+}
+
 fn is_reserved(key: &[u8]) -> bool {
-    RESERVED.iter().any(|prefix| key.starts_with(prefix))
+    // nearly all others end here
+    matches!(key.first(), Some(b'_' | b'p')) && RESERVED.iter().any(|prefix| key.starts_with(prefix))
 }
 
 #[cold]
@@ -251,17 +253,39 @@ impl Outputs<'_> {
     /// a topic that is not granted, rejects the record with all its outputs, and the reason names what is wrong.
     #[inline]
     pub fn emit(&mut self, output: Output<'_>) -> Outcome {
-        let topic = match output.checked(self.topics) {
-            Ok(topic) => topic,
-            Err(error) => {
-                self.error.get_or_insert(error);
-                return Outcome::Emit;
-            }
+        let topic = match output.topic {
+            Target::Known(topic) => topic,
+            Target::Named(name) => match self.topics.output(name) {
+                Ok(topic) => topic,
+                Err(error) => {
+                    self.error.get_or_insert(error);
+                    return Outcome::Emit;
+                }
+            },
         };
+        if output.inherited_count > 0 && inherits_reserved(output.inherited) {
+            return self.emit_own(output);
+        }
+        if (output.timestamp_ms != INHERIT || !output.added.is_empty())
+            && let Some(flaw) = output.flaw()
+        {
+            self.error.get_or_insert(flaw);
+            return Outcome::Emit;
+        }
         let len = output.len();
         output.write(self.window.room(len), len, topic);
         self.emitted += 1;
         Outcome::Emit
+    }
+
+    /// Without the inherited headers that are reserved: else whoever writes the input could make every output of it fail.
+    #[cold]
+    fn emit_own(&mut self, mut output: Output<'_>) -> Outcome {
+        let inherited =
+            Headers::new(output.inherited, output.inherited_count).filter(|header| !is_reserved(header.key));
+        output.added.splice(0..0, inherited);
+        (output.inherited, output.inherited_count, output.same) = (&[], 0, None);
+        self.emit(output)
     }
 
     /// How many were emitted for this record so far.
@@ -321,10 +345,12 @@ mod tests {
     #[test]
     fn a_reserved_header_that_is_added_rejects_with_its_name() {
         for key in ["pelton.error.code", "__dlq.errors.", "__dlq.errors.topic"] {
-            let changes: [&dyn for<'a> Fn(Output<'a>, &'a str) -> Output<'a>; 2] =
-                [&|output, key| output.header(key, b"1"), &|output, key| output.replace_header(key, b"1")];
-            for change in changes {
-                let process = |record: &Record<'_>, out: &mut Outputs<'_>| Ok(out.emit(change(record.output(), key)));
+            for replaced in [false, true] {
+                let process = |record: &Record<'_>, out: &mut Outputs<'_>| {
+                    let output = record.output();
+                    let output = if replaced { output.replace_header(key, b"1") } else { output.header(key, b"1") };
+                    Ok(out.emit(output))
+                };
                 let settled = run_fn(process, &[input().header(key, "0")]);
                 assert!(settled[0].reason().unwrap().contains(key), "{settled:?}");
             }

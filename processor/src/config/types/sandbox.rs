@@ -24,7 +24,8 @@ pub struct Sandbox {
     pub cache_size: Bytes,
 
     /// Memory that compiling one module may take. It is done in a process of its own, with this limit: a small file can
-    /// unfold to any size. A container must have room for it besides what the records need.
+    /// unfold to any size. Never more than half of what the process's control group may use, so that a module which takes too
+    /// much is refused, and does not end the container.
     #[schemars(extend("x-minimum" = "128MiB", "x-maximum" = "64GiB"))]
     pub compile_memory: Bytes,
 

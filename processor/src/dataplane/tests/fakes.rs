@@ -75,7 +75,7 @@ struct Cluster {
 }
 
 type Shared = Rc<RefCell<Cluster>>;
-type Process = fn(&Arc<Plan>, &Batch, Option<&Refusal>, &mut FakeSink, &mut TimeSpent) -> Result<(), Interrupted>;
+type Process = fn(&Arc<Plan>, &mut Batch, Option<&Refusal>, &mut FakeSink, &mut TimeSpent) -> Result<(), Interrupted>;
 
 pub(super) struct World {
     cluster: Shared,
@@ -213,6 +213,14 @@ impl World {
         self.cluster.borrow_mut().corked[lane] = true;
     }
 
+    pub(super) fn fetch_again(&mut self, partition: i32, count: i64) {
+        let mut cluster = self.cluster.borrow_mut();
+        if let Some((_, next)) = cluster.owned.get_mut(&partition) {
+            *next = (*next - count).max(0);
+        }
+    }
+
+    /// The next commits fail.
     pub(super) fn fail_commits(&mut self, count: u32) {
         self.cluster.borrow_mut().failing += count;
     }

@@ -6,7 +6,7 @@ use crate::dataplane::plan::{InputTopic, OutputTopic};
 use crate::telemetry::Variables;
 use crate::telemetry::export::{Limits, Queue};
 use crate::telemetry::traces::sampler::Sampler;
-use pelton_kafka::{Blame, Fate, OwnedMessage, Position, Start, TopicPartition, TxnError};
+use pelton_kafka::{Batch, Blame, Fate, OwnedMessage, Position, Start, TopicPartition, TxnError};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ fn headers(batch: &Batch) -> (Vec<Header<'_>>, Vec<Range<usize>>) {
     let mut all = Vec::new();
     let ranges = batch.iter().map(|message| {
         let (start, mut own) = (all.len(), Vec::new());
-        message.headers(&mut own);
+        message.headers(&mut own).unwrap();
         all.extend(own.iter().map(|h| Header { key: h.key, value: h.value }));
         start..all.len()
     });
@@ -64,13 +64,13 @@ const KEPT: Settled = Settled { outcome: "kept", generation: 7 };
 /// Takes a batch through a transform that keeps every record; says what the outputs' `traceparent`s are.
 fn keep(traces: &Traces, plan: &Plan, batch: &Batch) -> Vec<Option<String>> {
     let (headers, ranges) = headers(batch);
-    let Some(followed) = traces.batch(plan, batch, &headers, &ranges) else { return Vec::new() };
+    let Some(followed) = traces.batch(plan, batch.iter(), &headers, &ranges) else { return Vec::new() };
     let transform: Arc<str> = "identity".into();
     let passage = followed.through(&transform, |topic| topic == 0, [0, 1].into_iter());
     let mut outputs = Vec::new();
     for message in batch.iter() {
         let mut headers = Vec::new();
-        message.headers(&mut headers);
+        message.headers(&mut headers).unwrap();
         let place = passage.find(&message);
         let onward = place.map(|place| passage.onward(place));
         let began = passage.begins(place);
@@ -217,7 +217,7 @@ fn a_record_without_an_outcome_was_interrupted_and_a_failed_one_says_by_what() {
     let (traces, plan, batch) = (traces(""), plan(), batch(&[Some(FOLLOWED), Some(FOLLOWED)]));
     traces.turn(0, true);
     let (headers, ranges) = headers(&batch);
-    let followed = traces.batch(&plan, &batch, &headers, &ranges).unwrap();
+    let followed = traces.batch(&plan, batch.iter(), &headers, &ranges).unwrap();
     let transform: Arc<str> = "t".into();
     let unread = followed.through(&transform, |topic| topic == 1, std::iter::empty());
     let passage = followed.through(&transform, |_| true, std::iter::empty());

@@ -4,8 +4,8 @@
 use super::Finding;
 use crate::config::Config;
 use crate::control::prepare;
+use crate::room;
 use rustix::process::{Resource, getrlimit};
-use std::path::{Path, PathBuf};
 
 /// For the process itself: code, librdkafka, the admin server.
 const ITSELF: u64 = 60 << 20;
@@ -16,8 +16,7 @@ const LANES: u64 = 2;
 
 /// `partitions`: of all input topics, which one process alone has to itself.
 pub(super) fn examine(config: &Config, brokers: usize, partitions: Option<u64>) -> Vec<Finding> {
-    let limit = memory_limit(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"));
-    let limit = limit.map(|limit| (limit, "the limit of its control group"));
+    let limit = room::memory_limit().map(|limit| (limit, "the limit of its control group"));
     let limit = limit.or_else(|| Some((installed()?, "this machine's memory")));
     vec![open_files(config, brokers, getrlimit(Resource::Nofile).current), memory(config, partitions, limit)]
 }
@@ -71,7 +70,8 @@ fn memory(config: &Config, partitions: Option<u64>, limit: Option<(u64, &str)>) 
     const CODE: &str = "host.memory";
     const ADVICE: &str = "give it more, or lower `workers`, `limits.memory` or `queue.buffering.max.kbytes` in \
                           `kafka.producer.properties`";
-    let (needed, compile) = (memory_needed(config, partitions), config.sandbox.compile_memory.get());
+    let (needed, compile) =
+        (memory_needed(config, partitions), prepare::compile_memory(&config.sandbox, limit.map(|(limit, _)| limit)));
     let Some((limit, whose)) = limit else {
         return Finding::skip(POINT, "how much there is cannot be seen");
     };
@@ -91,30 +91,6 @@ fn memory(config: &Config, partitions: Option<u64>, limit: Option<(u64, &str)>) 
 fn installed() -> Option<u64> {
     let info = rustix::system::sysinfo();
     info.totalram.checked_mul(info.mem_unit.into())
-}
-
-/// The tightest limit on the way from this process's control group to the root. `None`: there is none, or none is seen.
-fn memory_limit(own: &Path, mount: &Path) -> Option<u64> {
-    let groups = std::fs::read_to_string(own).ok()?;
-    let limits = groups.lines().filter_map(|line| {
-        let mut parts = line.splitn(3, ':');
-        let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-        let (root, file) = match controllers {
-            // Version 2 has one hierarchy for everything.
-            "" => (mount.to_owned(), "memory.max"),
-            _ if controllers.split(',').any(|of| of == "memory") => (mount.join("memory"), "memory.limit_in_bytes"),
-            _ => return None,
-        };
-        tightest(&root, Path::new(path.trim_start_matches('/')), file)
-    });
-    limits.min()
-}
-
-/// In a container the path may be the host's, and only the root is mounted.
-fn tightest(root: &Path, path: &Path, file: &str) -> Option<u64> {
-    let read = |dir: PathBuf| std::fs::read_to_string(dir.join(file)).ok()?.trim().parse::<u64>().ok();
-    // Version 1 says "none" by a number that no machine has.
-    path.ancestors().filter_map(|dir| read(root.join(dir))).filter(|limit| *limit < 1 << 60).min()
 }
 
 #[cfg(test)]
@@ -161,30 +137,5 @@ mod tests {
         assert_eq!(open_files(&few, 3, None).status, Status::Ok);
         assert_eq!(open_files(&many, 3, Some(1024)).status, Status::Warn);
         assert!(open_files_needed(&few, 50) > open_files_needed(&few, 3));
-    }
-
-    #[test]
-    fn the_tightest_limit_on_the_way_up_counts() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |path: &str, text: &str| {
-            let path = dir.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        let limit = |groups: &str| {
-            at("self", groups);
-            memory_limit(&dir.path().join("self"), &dir.path().join("cgroup"))
-        };
-        assert_eq!(limit("0::/pods/one\n"), None, "nothing is mounted");
-        at("cgroup/pods/one/memory.max", "max\n");
-        at("cgroup/pods/memory.max", "1000\n");
-        assert_eq!(limit("0::/pods/one\n"), Some(1000));
-        at("cgroup/pods/one/memory.max", "700\n");
-        assert_eq!(limit("0::/pods/one\n"), Some(700));
-        assert_eq!(limit("0::/elsewhere/on/the/host\n"), None);
-        at("cgroup/memory/docker/memory.limit_in_bytes", "9223372036854771712\n");
-        assert_eq!(limit("3:cpu:/\n5:memory:/docker\n"), None, "version 1 has a number for `none`");
-        at("cgroup/memory/docker/memory.limit_in_bytes", "500\n");
-        assert_eq!(limit("3:cpu:/\n5:memory,hugetlb:/docker\n"), Some(500));
     }
 }
