@@ -122,6 +122,9 @@ the cache is a directory of Pelton's own inside of the volume, which itself belo
 - { name: PELTON__ADMIN__LISTEN, value: "0.0.0.0:{{ .Values.admin.port }}" }
 - { name: PELTON__ADMIN__SOCKET, value: /run/pelton/admin }
 - { name: PELTON__CACHE_DIR, value: /var/cache/pelton/compiled }
+{{- if .Values.restartOn.config }}
+- { name: PELTON__RELOAD_ON_CHANGE, value: "false" }
+{{- end }}
 {{- with .Values.log.filter }}
 - { name: PELTON_LOG, value: {{ . | quote }} }
 {{- end }}
