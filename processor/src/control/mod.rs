@@ -1,5 +1,5 @@
 //! The control plane: makes a [`Plan`](crate::dataplane::plan::Plan) of a configuration ([`prepare`], with its [`topics`] and [`transforms`]), starts the workers
-//! and ends them ([`supervisor`]). Makes the next plan while they run ([`reload`]), on orders and when files change ([`triggers`]), judges what is tried before it takes over
+//! and ends them ([`supervisor`]) as [`signals`] say. Makes the next plan while they run ([`reload`]), on orders and when files change ([`triggers`]), judges what is tried before it takes over
 //! ([`rollout`]) and knows where each generation stands ([`generations`]). [`exports`] is what goes to a collector. Nothing here touches a record.
 
 mod exports;
@@ -7,6 +7,7 @@ pub mod generations;
 pub mod prepare;
 pub mod reload;
 mod rollout;
+mod signals;
 pub mod supervisor;
 mod topics;
 mod transforms;

@@ -7,6 +7,7 @@
 use super::exports::{self, Exporting};
 use super::prepare::{self, Prepared, prepare, workers};
 use super::reload::{self, Likeness, Reloader};
+use super::signals::{Signals, Stop};
 use super::triggers::{self, Triggers};
 use crate::admin::{self, Control};
 use crate::config::{Admin, Code, ConfigError, Loaded, Sources, Tap};
@@ -32,7 +33,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Lanes of a worker: while one commits the other is written to.
@@ -391,49 +391,6 @@ impl Running {
 fn order(orders: &Orders, running: &[Running], order: Order) {
     orders.give(order);
     running.iter().for_each(|worker| worker.wake.notify());
-}
-
-struct Signals {
-    stop: Stop,
-    hangup: Signal,
-}
-
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-}
-
-impl Signals {
-    /// From now on signals are kept until somebody asks for them, and end nothing by themselves.
-    fn listen() -> io::Result<Self> {
-        Ok(Signals {
-            stop: Stop {
-                terminate: signal(SignalKind::terminate())?,
-                interrupt: signal(SignalKind::interrupt())?,
-                quit: signal(SignalKind::quit())?,
-            },
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// `None`: SIGHUP, a reload.
-    async fn next(&mut self) -> Option<Order> {
-        tokio::select! {
-            wanted = self.stop.told() => Some(wanted),
-            _ = self.hangup.recv() => None,
-        }
-    }
-}
-
-impl Stop {
-    async fn told(&mut self) -> Order {
-        tokio::select! {
-            _ = self.terminate.recv() => Order::Drain,
-            _ = self.interrupt.recv() => Order::Drain,
-            _ = self.quit.recv() => Order::Abort,
-        }
-    }
 }
 
 /// One worker: its group member, its lanes, its thread.
