@@ -391,6 +391,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_compiler_gets_at_most_half_of_the_control_group_s_memory() {
+        let sandbox = Sandbox::default();
+        let most = sandbox.compile_memory.get();
+        assert_eq!(compile_memory(&sandbox, None), most);
+        assert_eq!(compile_memory(&sandbox, Some(4 * most)), most);
+        assert_eq!(compile_memory(&sandbox, Some(most)), most / 2);
+    }
+
+    #[test]
     fn an_error_and_its_causes_are_one_line() {
         let error = pelton_sandbox::PrepareError::Link("no\n2026-01-01T00:00:00Z ERROR pelton".into());
         let expected = "the module does not fit pelton:transform@0.1.0: no\\n2026-01-01T00:00:00Z ERROR pelton";

@@ -409,3 +409,21 @@ fn interrupted(error: ProduceError, topic: u32) -> Interrupted {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pelton_kafka::{Batch, OwnedMessage};
+
+    #[test]
+    fn a_record_that_fails_again_after_a_rollback_is_one_failure() {
+        let mut batch = Batch::new();
+        for (partition, offset) in [(1, 5), (1, 7), (2, 0)] {
+            batch.push_owned(0, OwnedMessage { partition, offset, ..OwnedMessage::default() });
+        }
+        let mut budgeted = Budgeted::default();
+        let mut news = || batch.iter().map(|message| budgeted.is_news(&message)).collect::<Vec<_>>();
+        assert_eq!(news(), [true, true, true]);
+        assert_eq!(news(), [false, false, false], "all of it is read again");
+    }
+}
