@@ -1,6 +1,6 @@
 //! What is wrong is said before the first record, with exit code 78 and the place in the configuration.
 
-use crate::support::{IDENTITY, LONG, Scene, Step};
+use crate::support::{IDENTITY, LONG, Scene, Step, observed};
 use pelton_integration::eventually;
 use pelton_integration::process::Pelton;
 use pelton_integration::scrape::free_port;
@@ -76,7 +76,7 @@ fn who_is_told_to_stop_while_it_still_looks_for_a_broker_ends_at_once_with_0() {
     let config = scene.config("", &[IDENTITY]);
     let config = config.replace(&scene.broker.bootstrap, &silent.local_addr().unwrap().to_string());
     let port = free_port();
-    let config = config.replace("admin: off", &format!("admin: {{ listen: \"127.0.0.1:{port}\" }}"));
+    let config = observed(&config, port);
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT] {
         let mut pelton = Pelton::start(&config, "a");
         eventually("it lives", LONG, || TcpStream::connect(("127.0.0.1", port)).ok());

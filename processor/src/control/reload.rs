@@ -103,22 +103,20 @@ impl Reloader {
         }
         let next = self.next(&mut state, cause);
         let took_ms = started.elapsed().as_millis() as u64;
+        self.counts.note(next.is_ok());
         match next {
             Ok(None) => {
-                self.counts.note(true);
                 tracing::info!(cause, "reload: nothing has changed");
                 Outcome::Unchanged
             }
             Ok(Some(plan)) => {
                 self.want(plan, cause, Stage::Leaving);
                 self.counts.applied.fetch_add(1, Ordering::Relaxed);
-                self.counts.note(true);
                 tracing::info!(cause, took_ms, "reloaded: workers take it up at their next transactions");
                 Outcome::Applied { took_ms }
             }
             Err(refused) => {
                 self.counts.refused.fetch_add(1, Ordering::Relaxed);
-                self.counts.note(false);
                 self.generations.refuse(cause);
                 refused.tell(cause)
             }

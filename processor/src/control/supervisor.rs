@@ -108,12 +108,12 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
         let _runtime = runtime.enter();
         Signals::listen()
     };
-    let watched = || reload::likeness(&reload::files(sources, &loaded.config));
-    let files = loaded.config.reload_on_change.then(watched);
     let mut signals = match signals {
         Ok(signals) => signals,
         Err(error) => return Ended::Broken(format!("no signals: {error}")),
     };
+    let watched = || reload::likeness(&reload::files(sources, &loaded.config));
+    let files = loaded.config.reload_on_change.then(watched);
     // And asks whether we live.
     let status = match prepare::admin(loaded) {
         Ok(None) => Arc::new(admin::Status::new(None)),

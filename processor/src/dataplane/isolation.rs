@@ -8,7 +8,7 @@
 //! Meanwhile the lane's other partitions, and those that have passed, are left aside: in transactions of one record they
 //! could not be kept up with, and what the culprit's partition brings would wait behind them for ever.
 
-use pelton_kafka::{Batch, Offset, Position, TopicPartition, TxnError};
+use pelton_kafka::{Batch, Offset, Position, TopicPartition, TxnError, UnreadableHeaders};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -53,8 +53,8 @@ pub struct Refusal {
 
 impl Refusal {
     /// No broker's: the record cannot be shown to anybody as it is.
-    pub fn headers(why: &str) -> Self {
-        Refusal { topic: None, code: "input.headers", reason: format!("its headers cannot be read: {why}") }
+    pub fn headers(unreadable: &UnreadableHeaders) -> Self {
+        Refusal { topic: None, code: "input.headers", reason: unreadable.to_string() }
     }
 }
 

@@ -16,12 +16,10 @@ use super::trial::Trial;
 use super::worker::WorkerError;
 use crate::telemetry::traces::span;
 use crate::wall::unix_ms;
-use pelton_kafka::{
-    Blame, Fate, Header, Message, Offset, Output, Partitioning, ProduceError, TxnError, UnreadableHeaders,
-};
+use pelton_kafka::{Blame, Fate, Header, Message, Offset, Output, Partitioning, ProduceError, TxnError};
 use pelton_sandbox::{OutputRecord, Outputs, Settled};
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, btree_map};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,23 +49,16 @@ pub struct Delivery<'a, K> {
 /// How far failures count against the budget already, by topic and partition: a record that is read again after a rollback
 /// fails again, and is still one failure.
 #[derive(Debug, Default)]
-pub struct Budgeted(BTreeMap<(u32, i32), Offset>);
+pub struct Budgeted(BTreeMap<(u32, i32), Option<Offset>>);
 
 impl Budgeted {
     fn is_news(&mut self, message: &Message<'_>) -> bool {
-        match self.0.entry((message.topic(), message.partition())) {
-            btree_map::Entry::Vacant(entry) => {
-                entry.insert(message.offset());
-                true
-            }
-            btree_map::Entry::Occupied(mut entry) => {
-                let news = message.offset() > *entry.get();
-                if news {
-                    entry.insert(message.offset());
-                }
-                news
-            }
+        let last = self.0.entry((message.topic(), message.partition())).or_default();
+        let news = last.is_none_or(|last| message.offset() > last);
+        if news {
+            *last = Some(message.offset());
         }
+        news
     }
 }
 
@@ -124,9 +115,9 @@ impl<'a, K: Sink> Delivery<'a, K> {
         let topic = self.transform.outputs[0];
         let onward = self.onward();
         let mut headers = self.room.lend();
-        if let Err(UnreadableHeaders(why)) = message.headers(&mut headers) {
+        if let Err(unreadable) = message.headers(&mut headers) {
             // Not met: it would not have been shown to the guest.
-            return self.refused(message, &Refusal::headers(&why));
+            return self.refused(message, &Refusal::headers(&unreadable));
         }
         carry(onward.as_ref(), &mut headers, |headers| self.fits(&kept(message, topic, headers)));
         let output = kept(message, topic, &headers);
@@ -207,11 +198,10 @@ impl<'a, K: Sink> Delivery<'a, K> {
     }
 
     fn produce(&mut self, output: &Output<'_>) -> Result<(), Interrupted> {
-        let Some(passage) = self.passage else {
-            return self.sink.produce(output).map_err(|error| interrupted(error, output.topic));
-        };
+        let interrupted = |error| interrupted(error, output.topic);
+        let Some(passage) = self.passage else { return self.sink.produce(output).map_err(interrupted) };
         let began = passage.begins(self.place);
-        self.sink.produce(output).map_err(|error| interrupted(error, output.topic))?;
+        self.sink.produce(output).map_err(interrupted)?;
         passage.sent(self.place, output.topic, began);
         Ok(())
     }

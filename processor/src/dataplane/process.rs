@@ -70,7 +70,7 @@ impl Processor {
         while at < batch.len() {
             let (mut headers, unreadable) = Headers::of(batch, at);
             let alone = headers.shares.is_empty();
-            let unread = unreadable.filter(|_| alone).map(|UnreadableHeaders(why)| Refusal::headers(&why));
+            let unread = unreadable.filter(|_| alone).map(|unreadable| Refusal::headers(&unreadable));
             if unread.is_some() {
                 headers.shares.push(0..0);
             }

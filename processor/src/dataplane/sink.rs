@@ -153,9 +153,12 @@ impl KafkaSink {
     }
 
     fn producer(&self) -> Result<&Arc<Producer>, TxnError> {
-        let none = || TxnError::own(Fate::Abort, Blame::Brokers, "produce", "NO_PRODUCER", "no open transaction");
-        self.producer.as_ref().ok_or_else(none)
+        self.producer.as_ref().ok_or_else(nothing_open)
     }
+}
+
+fn nothing_open() -> TxnError {
+    TxnError::own(Fate::Abort, Blame::Brokers, "produce", "NO_PRODUCER", "no open transaction")
 }
 
 impl Line {
@@ -203,15 +206,14 @@ impl Sink for KafkaSink {
     }
 
     fn produce(&mut self, output: &Output<'_>) -> Result<(), ProduceError> {
-        let producer = Arc::clone(self.producer().map_err(ProduceError::Txn)?);
-        let mut deadline = None;
-        let size = uncounted(output);
+        let producer = self.producer.as_ref().ok_or_else(|| ProduceError::Txn(nothing_open()))?;
+        let (mut deadline, size) = (None, uncounted(output));
         loop {
             if self.uncounted + size > UNCOUNTED_MAX && producer.is_empty() {
                 self.uncounted = 0;
             }
-            let room = self.uncounted == 0 || self.uncounted + size <= UNCOUNTED_MAX;
-            match if room { producer.produce(output) } else { Err(ProduceError::Full) } {
+            let full = self.uncounted > 0 && self.uncounted + size > UNCOUNTED_MAX;
+            match if full { Err(ProduceError::Full) } else { producer.produce(output) } {
                 Err(ProduceError::Full) => {
                     let patience = self.parts.plan.delivery.transaction_timeout;
                     let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);

@@ -1,6 +1,6 @@
 //! Output records: a builder that borrows, and the place they are written to.
 
-use crate::record::{Header, Headers, Record};
+use crate::record::{Header, Headers, Record, i32_in};
 use crate::settings::{Topic, Topics};
 use crate::transform::Outcome;
 use crate::window::Window;
@@ -143,11 +143,9 @@ impl<'a> Output<'a> {
 
     /// Removes all headers with this key.
     pub fn without_header(mut self, key: &str) -> Self {
-        let inherited = Headers::new(self.inherited, self.inherited_count);
-        if inherited.clone().any(|header| header.key == key.as_bytes()) {
-            self.added.splice(0..0, inherited.filter(|header| !is_reserved(header.key)));
-            (self.inherited, self.inherited_count) = (&[], 0);
-            self.same = None;
+        let mut inherited = Headers::new(self.inherited, self.inherited_count);
+        if inherited.any(|header| header.key == key.as_bytes()) {
+            self.own_inherited();
         }
         self.added.retain(|header| header.key != key.as_bytes());
         self
@@ -159,6 +157,13 @@ impl<'a> Output<'a> {
         self.added.clear();
         self.same = None;
         self
+    }
+
+    /// Inherited headers become its own, but for those that are reserved.
+    fn own_inherited(&mut self) {
+        let inherited = Headers::new(self.inherited, self.inherited_count).filter(|header| !is_reserved(header.key));
+        self.added.splice(0..0, inherited);
+        (self.inherited, self.inherited_count, self.same) = (&[], 0, None);
     }
 
     /// What the host would refuse, by name; most outputs have neither a timestamp nor a header of their own.
@@ -213,8 +218,7 @@ impl<'a> Output<'a> {
 /// Is one of these headers reserved? Looks at first letters alone, as far as that will do: it is done for every output.
 fn inherits_reserved(mut headers: &[u8]) -> bool {
     while let Some((head, rest)) = headers.split_first_chunk::<8>() {
-        let [key, value] = [0, 4].map(|at| i32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
-        let (key, value) = (key.max(0) as usize, value.max(0) as usize);
+        let [key, value] = [0, 4].map(|at| i32_in(head, at).max(0) as usize);
         if rest.get(..key).is_some_and(is_reserved) {
             return true;
         }
@@ -281,10 +285,7 @@ impl Outputs<'_> {
     /// Without the inherited headers that are reserved: else whoever writes the input could make every output of it fail.
     #[cold]
     fn emit_own(&mut self, mut output: Output<'_>) -> Outcome {
-        let inherited =
-            Headers::new(output.inherited, output.inherited_count).filter(|header| !is_reserved(header.key));
-        output.added.splice(0..0, inherited);
-        (output.inherited, output.inherited_count, output.same) = (&[], 0, None);
+        output.own_inherited();
         self.emit(output)
     }
 
