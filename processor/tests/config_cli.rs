@@ -96,6 +96,26 @@ fn usage() {
 }
 
 #[test]
+fn a_refusal_to_run_is_json_where_the_log_is_whatever_its_filter() {
+    let setup = Setup::new().file("a.yaml", &minimal("workers: many\nworkerz: 2\n"));
+    let file = setup.path("a.yaml").display().to_string();
+    let json = [("PELTON_LOG_FORMAT", "json"), ("PELTON_LOG", "off")];
+    let output = pelton(&["run", "-c", &file], &json);
+    assert_eq!((output.status.code(), out(&output).as_str()), (Some(78), ""));
+    let lines: Vec<Value> = err(&output).lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert_eq!(lines.len(), 3, "the module is not there either: {lines:?}");
+    let of = |code: &str| lines.iter().find(|line| line["code"] == code).unwrap_or_else(|| panic!("{code}: {lines:?}"));
+    let unknown = of("config.unknown_key");
+    assert_eq!((&unknown["level"], &unknown["path"]), (&"ERROR".into(), &"workerz".into()));
+    assert_eq!(unknown["suggestion"], "workers");
+    assert!(unknown["place"].as_str().is_some_and(|place| place.starts_with(&format!("{file}:"))), "{unknown}");
+    assert_eq!(of("config.value")["path"], "workers");
+    let output = pelton(&["run"], &json);
+    assert!(err(&output).lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{}", err(&output));
+    assert!(err(&output).contains("no config file was given"), "{}", err(&output));
+}
+
+#[test]
 fn tools_refuse_what_they_cannot_understand_before_they_ask_a_broker() {
     let setup = Setup::new().file("a.yaml", &minimal(""));
     let file = setup.path("a.yaml").display().to_string();

@@ -99,6 +99,29 @@ fn a_module_that_takes_another_s_place_is_noticed() {
     assert_eq!(pelton.stop(), Some(0));
 }
 
+/// For those whose changes are rollouts: pods of one revision have one configuration.
+#[test]
+fn with_reload_on_change_off_a_changed_file_waits_for_the_signal() {
+    let scenes = [("watching", ""), ("waiting", "reload_on_change: false")];
+    let scenes = scenes.map(|(name, settings)| (Scene::new(name, &[("in", 1), ("out", 1)]), settings));
+    let config =
+        |(scene, settings): &(Scene, &str), mark: &str| scene.config(settings, &[Step { settings: mark, ..MARKER }]);
+    let [mut watching, mut waiting] = [0, 1].map(|i| Pelton::start(&config(&scenes[i], "mark: a"), "a"));
+    [&watching, &waiting].into_iter().for_each(|pelton| says(pelton, "running"));
+    waiting.reconfigure(&config(&scenes[1], "mark: b"));
+    watching.reconfigure(&config(&scenes[0], "mark: b"));
+    // The other's file changed before, so whoever looked at it would have seen that by now.
+    says(&watching, "reloaded: workers take it up at their next transactions cause=\"file\"");
+    waiting.signal(libc::SIGHUP);
+    says(&waiting, "reloaded: workers");
+    assert!(
+        waiting.log().contains("cause=\"signal\"") && !waiting.log().contains("cause=\"file\""),
+        "{}",
+        waiting.log()
+    );
+    assert_eq!([watching.stop(), waiting.stop()], [Some(0); 2]);
+}
+
 #[test]
 fn what_is_wrong_or_cannot_change_is_told_and_changes_nothing() {
     let scene = Scene::new("noreload", &[("in", 1), ("out", 1)]);

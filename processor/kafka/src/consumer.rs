@@ -56,8 +56,9 @@ pub enum ConsumerError {
     /// The topic was cut off or made anew: going on anywhere would be a guess.
     #[error("the group has committed {committed} on {partition}, but the log ends at {end}")]
     BeyondEnd { partition: TopicPartition, committed: Position, end: Position },
-    #[error("the group's positions cannot be read: {text}")]
-    Refused { text: String },
+    /// This principal lacks a right.
+    #[error("the brokers refuse to let us read {what}: {text}")]
+    Refused { what: String, text: String },
     #[error("the topics cannot be subscribed to")]
     Subscribe(#[from] ClientError),
 }
@@ -232,6 +233,12 @@ impl Consumer {
                 };
                 match code {
                     Code::RD_KAFKA_RESP_ERR_NO_ERROR => return Err(ConsumerError::MainQueue),
+                    Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED => {
+                        return Err(ConsumerError::Refused {
+                            what: "as a member of the group".into(),
+                            text: text_of(code),
+                        });
+                    }
                     // A fatal error is found by `health`; everything else mends itself or becomes a revocation.
                     code => tracing::warn!(error = name_of(code), "{}", text_of(code)),
                 }
@@ -285,15 +292,15 @@ impl Consumer {
                     // SAFETY: null, or the topic of a live message, whose name is NUL-terminated.
                     let topic = (!topic.is_null()).then(|| unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(topic)) });
                     let topic = topic.unwrap_or_default().to_string_lossy();
-                    refused = Some(format!("topic `{topic}`, partition {partition}: {}", text_of(code)));
+                    refused = Some((format!("partition {partition} of topic `{topic}`"), text_of(code)));
                 }
                 _ => {}
             }
             // SAFETY: ours, not handed on.
             unsafe { sys::rd_kafka_message_destroy(message) };
         }
-        if let Some(text) = refused {
-            return Err(ConsumerError::Refused { text });
+        if let Some((what, text)) = refused {
+            return Err(ConsumerError::Refused { what, text });
         }
         if let Some(partition) = lost_place {
             return Err(ConsumerError::LostPlace { partition });
@@ -358,7 +365,10 @@ impl Consumer {
     /// Where the consumer stands, once there is news of it: as often as `statistics.interval.ms` says.
     /// Owning thread only.
     pub fn standings(&self) -> Option<Standings> {
-        standing::parse(&self.shared.statistics.take()?)
+        let mut standings = standing::parse(&self.shared.statistics.take()?)?;
+        // They are fetched from somewhere, which says nothing of where they stand.
+        standings.partitions.retain(|partition, _| !self.shared.parking.has(partition));
+        Some(standings)
     }
 
     /// The fence for a transaction, as of now. Any thread.

@@ -75,6 +75,10 @@ impl Parking {
         self.waiting.borrow_mut().push(Parked { number, partition, start, lane, beyond_end_since: None });
     }
 
+    pub fn has(&self, partition: &TopicPartition) -> bool {
+        self.waiting.borrow().iter().any(|parked| parked.partition == *partition)
+    }
+
     pub fn forget(&self, partitions: &[TopicPartition]) {
         self.waiting.borrow_mut().retain(|parked| !partitions.contains(&parked.partition));
     }
@@ -131,7 +135,9 @@ impl Parking {
                     return Err(ConsumerError::BeyondEnd { partition: asked.partition, committed, end });
                 }
                 Place::BeyondEnd { .. } => {}
-                Place::Refused(text) => return Err(ConsumerError::Refused { text }),
+                Place::Refused(text) => {
+                    return Err(ConsumerError::Refused { what: "the group's positions".into(), text });
+                }
             }
         }
         Ok(found)

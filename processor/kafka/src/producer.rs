@@ -249,6 +249,18 @@ impl Producer {
         size <= self.message_max_bytes
     }
 
+    /// Whether a record would be taken now, as far as the transaction is concerned: one that has failed takes none. Asks
+    /// librdkafka with no record at all, which it objects to last.
+    pub fn check_open(&self) -> Result<(), ProduceError> {
+        // SAFETY: a live handle, and no arguments.
+        match check("produce", unsafe { sys::rd_kafka_produceva(self.client.raw(), ptr::null(), 0) }) {
+            Err(error) if error.name != "_INVALID_ARG" => {
+                Err(ProduceError::Txn(TxnError { fate: Fate::Abort, ..error }))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Queues one record. Never blocks; copies everything.
     pub fn produce(&self, output: &Output<'_>) -> Result<(), ProduceError> {
         let (partition, opaque) = match output.partitioning {

@@ -355,6 +355,32 @@ fn a_commit_with_a_refused_record_names_its_topic() {
     producer.abort().unwrap();
 }
 
+/// Whoever waits for room in the queue asks: what a failed transaction has queued stays there until its abort.
+#[test]
+fn a_transaction_that_has_failed_says_so_before_the_next_record() {
+    let mock = mock(&[("out", 1)]);
+    let producer = producer(&mock, true, &["out"]);
+    producer.begin().unwrap();
+    producer.check_open().unwrap();
+    producer.produce(&record(b"x", ANY)).unwrap();
+    producer.commit().unwrap();
+    mock.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 3]);
+    producer.begin().unwrap();
+    producer.produce(&record(b"x", ANY)).unwrap();
+    let deadline = Instant::now() + LONG;
+    let failed = loop {
+        if let Err(failed) = producer.check_open() {
+            break failed;
+        }
+        assert!(Instant::now() < deadline, "it is open for ever");
+    };
+    assert!(matches!(&failed, ProduceError::Txn(error) if error.fate == Fate::Abort), "{failed:?}");
+    producer.abort().unwrap();
+    producer.begin().unwrap();
+    producer.check_open().unwrap();
+    producer.abort().unwrap();
+}
+
 #[test]
 fn a_failed_delivery_without_transactions_fails_the_flush_once() {
     let mock = mock(&[("out", 1)]);
@@ -422,7 +448,7 @@ fn a_topic_that_may_not_be_read_is_told_and_not_waited_for() {
         }
         member.wake.wait(Duration::from_millis(10));
     };
-    assert!(matches!(&error, ConsumerError::Refused { text } if text.contains("`in`, partition 0")), "{error}");
+    assert!(matches!(&error, ConsumerError::Refused { what, .. } if what == "partition 0 of topic `in`"), "{error}");
 }
 
 #[test]

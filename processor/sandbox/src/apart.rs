@@ -21,6 +21,8 @@ const COMPILED: u8 = 0;
 const REFUSED: u8 = 1;
 /// A machine may be so many times slower than its CPU time says before a compiler is taken to be stuck.
 const PATIENCE: u64 = 20;
+/// Stacks of threads count against the memory, and a large machine would start very many.
+const THREADS_MAX: usize = 8;
 
 /// Where modules are compiled: a program that calls [`work`] and does nothing else, and what it may take for one module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,9 +55,11 @@ impl Workshop {
     }
 
     fn run(&self, order: &[u64; 3], module: &[u8]) -> io::Result<(ExitStatus, Vec<u8>)> {
+        let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(THREADS_MAX));
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .env_clear()
+            .env("RAYON_NUM_THREADS", threads.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -9,6 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use super::{Global, LogFormat, Paint};
+use crate::config::ConfigErrors;
 use crate::telemetry::level;
 use crate::telemetry::limit::Limit;
 use crate::telemetry::logs::Export;
@@ -43,4 +44,20 @@ pub(super) fn init(global: &Global) {
     // One filter for both: the limit counts each line once.
     let layers = layer.and_then(Export).with_filter(filter.and(Limit));
     let _ = tracing_subscriber::registry().with(layers).try_init();
+}
+
+/// Why the process does not start, as JSON, one line for each error: past the log's filter and limit, since whoever narrowed
+/// the log wants to know this all the same.
+pub(super) fn refused(errors: &ConfigErrors, remark: Option<&str>) {
+    const TARGET: &str = "pelton::config";
+    let whole = tracing_subscriber::fmt().json().flatten_event(true).with_writer(std::io::stderr).finish();
+    tracing::subscriber::with_default(whole, || {
+        for error in &errors.0 {
+            let (code, path, place) = (error.code.as_str(), &error.path, &error.place);
+            let (suggestion, advice) = (error.suggestion.as_deref(), error.help.as_deref());
+            let note = error.note.as_ref().map(|(text, place)| format!("{text} ({place})"));
+            tracing::error!(target: TARGET, code, path, %place, suggestion, advice, note, "{}", error.message);
+        }
+        remark.inspect(|remark| tracing::error!(target: TARGET, "{remark}"));
+    });
 }

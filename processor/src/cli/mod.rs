@@ -50,6 +50,8 @@ const AFTER: &str = "\
 With -c and no command, pelton runs. Settings also come from the environment: PELTON__DELIVERY__COMMIT_INTERVAL=1s.
 Exit codes: 0 ok, 1 failed, 2 usage, 69 unavailable, 70 internal, 74 io, 75 temporary, 77 auth, 78 config.";
 
+const NO_FILE: &str = "no config file was given: name one with `-c FILE` or PELTON_CONFIG";
+
 /// What every command takes.
 #[derive(Debug, Args)]
 pub struct Global {
@@ -204,12 +206,10 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: &impl Par
 }
 
 fn start(global: &Global, parts: &impl Parts) -> Exit {
+    logging::init(global);
     match global.load(true) {
-        Ok(loaded) => {
-            logging::init(global);
-            run::run(global, &loaded, parts)
-        }
-        Err(errors) => global.refuse(&errors),
+        Ok(loaded) => run::run(global, &loaded, parts),
+        Err(errors) => global.refuse_to_run(&errors),
     }
 }
 
@@ -233,8 +233,17 @@ impl Global {
     fn refuse(&self, errors: &ConfigErrors) -> Exit {
         eprintln!("{}", errors.render(self.paint()));
         if self.files().is_empty() {
-            eprintln!("no config file was given: name one with `-c FILE` or PELTON_CONFIG");
+            eprintln!("{NO_FILE}");
         }
+        Exit::from(errors)
+    }
+
+    /// The same where a program reads the log.
+    fn refuse_to_run(&self, errors: &ConfigErrors) -> Exit {
+        if self.log_format == LogFormat::Text {
+            return self.refuse(errors);
+        }
+        logging::refused(errors, self.files().is_empty().then_some(NO_FILE));
         Exit::from(errors)
     }
 

@@ -113,10 +113,13 @@ fn all(answer: &Value) -> String {
         let digest = text(&transform["digest"]);
         let mut row = vec![text(&transform["name"]), text(&transform["generation"])];
         row.push(digest.get(..12).unwrap_or(&digest).to_owned());
-        row.extend(["on_trial", "paused", "inputs", "outputs"].map(|key| text(&transform[key])));
+        row.extend(["on_trial", "held_back", "paused_by", "inputs", "outputs"].map(|key| text(&transform[key])));
         row
     });
-    table(&["TRANSFORM", "GENERATION", "DIGEST", "ON TRIAL", "PAUSED", "INPUTS", "OUTPUTS"], &rows.collect::<Vec<_>>())
+    table(
+        &["TRANSFORM", "GENERATION", "DIGEST", "ON TRIAL", "HELD BACK", "PAUSED BY", "INPUTS", "OUTPUTS"],
+        &rows.collect::<Vec<_>>(),
+    )
 }
 
 fn one(answer: &Value) -> String {

@@ -11,7 +11,7 @@ use crate::dataplane::worker::WorkerError;
 pub(super) fn run(global: &Global, loaded: &Loaded, parts: &impl Parts) -> Exit {
     match control::run(loaded, &global.sources(true), parts) {
         Ended::Drained => Exit::Ok,
-        Ended::Refused(errors) => global.refuse(&ConfigErrors(errors)),
+        Ended::Refused(errors) => global.refuse_to_run(&ConfigErrors(errors)),
         // The log has told code, cause and advice.
         Ended::Failed(error) => exit(&error),
         Ended::Broken(what) => {

@@ -5,6 +5,8 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,6 +35,8 @@ pub struct Loaded {
     pub config: Config,
     /// The files it came from, to watch.
     pub files: Vec<PathBuf>,
+    /// What these were like before they were read.
+    pub seen: Likeness,
     pub(super) tree: Node,
 }
 
@@ -86,6 +90,7 @@ impl fmt::Debug for Sources {
 /// # Errors
 /// Everything that is wrong, in the order of the files.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
+    let seen = likeness(&sources.files);
     let mut errors = Vec::new();
     let (mut tree, readable) = merged(sources, &mut errors);
     if readable {
@@ -103,10 +108,22 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         return Err(sorted(errors, sources));
     }
     match serde_json::from_value(tree.to_json()) {
-        Ok(config) => Ok(Loaded { config, files: sources.files.clone(), tree }),
+        Ok(config) => Ok(Loaded { config, files: sources.files.clone(), seen, tree }),
         // Schema and types say the same, a property test sees to it; still no reason to panic.
         Err(_) => Err(unfit()),
     }
+}
+
+/// What a file is like: a change of it is a change of the file, by whatever way (rename, symbolic link, in place).
+pub type Likeness = Vec<Option<(u64, u64, u64, i64, i64)>>;
+
+/// What these files are like now. A file that is not there is like none.
+pub fn likeness(files: &[PathBuf]) -> Likeness {
+    let of = |file: &PathBuf| {
+        let meta = fs::metadata(file).ok()?;
+        Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
+    };
+    files.iter().map(of).collect()
 }
 
 /// `admin` alone, whatever the rest of the configuration says, and though there is none: for a probe, which must find a

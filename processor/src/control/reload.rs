@@ -10,7 +10,7 @@ use super::prepare::{Problems, plan};
 use super::rollout::{self, Verdict};
 use super::topics::Topics;
 use super::transforms::{Making, Rejected, transforms};
-use crate::config::{self, Config, ConfigErrors, Loaded, Paint, Sources};
+use crate::config::{self, Config, ConfigErrors, Likeness, Loaded, Paint, Sources};
 use crate::dataplane::breaker::{Allowance, Breaker};
 use crate::dataplane::plan::{Plan, TransformPlan};
 use crate::dataplane::wanted::Wanted;
@@ -20,8 +20,6 @@ use pelton_sandbox::{Engine, Generation};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -103,7 +101,8 @@ impl Reloader {
         }
         let next = self.next(&mut state, cause);
         let took_ms = started.elapsed().as_millis() as u64;
-        self.counts.note(next.is_ok());
+        // What is held back is told by a metric of its own, and the rest of the configuration is in use.
+        self.counts.note(matches!(next, Ok(_) | Err(Refused::HeldBack(_))));
         match next {
             Ok(None) => {
                 tracing::info!(cause, "reload: nothing has changed");
@@ -314,7 +313,7 @@ impl Refused {
             Refused::HeldBack(transforms) => Outcome::Refused {
                 code: "reload.held_back",
                 message: format!("the version that is wanted of {} was rolled back", transforms.join(", ")),
-                advice: "change the module or its settings, or `pelton reload --retry`; nothing has changed",
+                advice: "change the module or its settings, or `pelton reload --retry`; everything else is taken up",
             },
         }
     }
@@ -344,10 +343,19 @@ fn is_same(old: &Plan, new: &Plan) -> bool {
     counts && transforms && allowances && old.inputs == new.inputs && old.outputs == new.outputs
 }
 
-/// The files that a configuration is made of, to watch.
-pub fn files(sources: &Sources, config: &Config) -> Vec<PathBuf> {
-    let of_transforms = config.transforms.values().flat_map(|t| [t.module.clone(), t.signature_file()]);
-    sources.files.iter().cloned().chain(of_transforms).collect()
+/// The files that a configuration is made of, to watch: its own first.
+fn files(sources: &Sources, config: &Config) -> Vec<PathBuf> {
+    sources.files.iter().cloned().chain(of_transforms(config)).collect()
+}
+
+fn of_transforms(config: &Config) -> impl Iterator<Item = PathBuf> + '_ {
+    config.transforms.values().flat_map(|t| [t.module.clone(), t.signature_file()])
+}
+
+/// What the files of a configuration are like that was just loaded: its own as of before that, since they may have changed.
+pub fn likeness_of(loaded: &Loaded) -> Likeness {
+    let of_transforms: Vec<PathBuf> = of_transforms(&loaded.config).collect();
+    loaded.seen.iter().copied().chain(config::likeness(&of_transforms)).collect()
 }
 
 /// The keys that differ and cannot change while the process runs: all but the transforms.
@@ -357,16 +365,4 @@ fn fixed(old: &Config, new: &Config) -> Vec<String> {
     let sections = |value: &Value| value.as_object().into_iter().flat_map(|o| o.keys().cloned()).collect::<Vec<_>>();
     let all: BTreeSet<String> = sections(&old).into_iter().chain(sections(&new)).collect();
     all.into_iter().filter(|key| key != "transforms" && old[key.as_str()] != new[key.as_str()]).collect()
-}
-
-/// What a file is like: a change of it is a change of the file, by whatever way (rename, symbolic link, in place).
-pub type Likeness = Vec<Option<(u64, u64, u64, i64, i64)>>;
-
-/// What these files are like now. A file that is not there is like none.
-pub fn likeness(files: &[PathBuf]) -> Likeness {
-    let of = |file: &PathBuf| {
-        let meta = fs::metadata(file).ok()?;
-        Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
-    };
-    files.iter().map(of).collect()
 }

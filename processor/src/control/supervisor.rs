@@ -6,11 +6,11 @@
 
 use super::exports::{self, Exporting};
 use super::prepare::{self, Prepared, prepare, workers};
-use super::reload::{self, Likeness, Reloader};
+use super::reload::{self, Reloader};
 use super::signals::{Signals, Stop};
 use super::triggers::{self, Triggers};
 use crate::admin::{self, Control};
-use crate::config::{Admin, Code, ConfigError, Loaded, Sources, Tap};
+use crate::config::{Admin, Code, ConfigError, Likeness, Loaded, Sources, Tap};
 use crate::dataplane::breaker::TimeSpent;
 use crate::dataplane::counters::{Counters, Totals, WorkerStatus};
 use crate::dataplane::holds::Holds;
@@ -112,8 +112,7 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
         Ok(signals) => signals,
         Err(error) => return Ended::Broken(format!("no signals: {error}")),
     };
-    let watched = || reload::likeness(&reload::files(sources, &loaded.config));
-    let files = loaded.config.reload_on_change.then(watched);
+    let files = loaded.config.reload_on_change.then(|| reload::likeness_of(loaded));
     // And asks whether we live.
     let status = match prepare::admin(loaded) {
         Ok(None) => Arc::new(admin::Status::new(None)),
@@ -491,7 +490,7 @@ mod tests {
         }
         assert_eq!(after(&mut worker, 60, &lost()), None);
         assert_eq!(after(&mut worker, 1000, &lost()), Some(RESTART_PAUSES[0]), "that was long ago");
-        let refused = WorkerError::Consumer(ConsumerError::Refused { text: String::new() });
+        let refused = WorkerError::Consumer(ConsumerError::Refused { what: String::new(), text: String::new() });
         assert_eq!(after(&mut worker, 2000, &refused), None, "no restart mends a right");
     }
 }

@@ -62,12 +62,13 @@ pub(super) fn transforms(
             _ => match load(engine, &transform.module, demand, making.old) {
                 Ok(module) => modules.entry(transform.module.clone()).insert_entry(module).get().clone(),
                 Err(error) => {
-                    problems.add(
-                        Code::Module,
-                        &at("module"),
-                        chain(&error),
-                        "build the module for wasm32-wasip2 with the SDK, and check path, `sha256` and signature",
-                    );
+                    let help = match error {
+                        LoadError::TooComplex { .. } => {
+                            "raise `sandbox.compile_memory` or `sandbox.compile_time`; where the container's memory limit is less than twice `compile_memory`, half of it is all that a compiler gets: raise that"
+                        }
+                        _ => "build the module for wasm32-wasip2 with the SDK, and check path, `sha256` and signature",
+                    };
+                    problems.add(Code::Module, &at("module"), chain(&error), help);
                     continue;
                 }
             },

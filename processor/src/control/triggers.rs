@@ -1,7 +1,8 @@
 //! What asks for another plan: signals, changed files, orders by the admin server. One is carried out at a time, on a thread
 //! that may block; reloads that are asked for meanwhile become one.
 
-use super::reload::{self, Likeness, Outcome, Reloader};
+use super::reload::{Outcome, Reloader};
+use crate::config::{self, Likeness};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -116,16 +117,12 @@ async fn carry_out(reloader: Arc<Reloader>, mut asked: UnboundedReceiver<Asked>)
 ///
 /// `known`: what they were like before the start read them.
 pub async fn watch(reloader: Arc<Reloader>, triggers: Triggers, mut known: Likeness) {
-    let look = |reloader: &Arc<Reloader>| {
-        let files = reloader.files();
-        reload::likeness(&files)
-    };
     let mut seen = None;
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let now = look(&reloader);
+        let now = config::likeness(&reloader.files());
         if now == known {
             seen = None;
         } else if seen.as_ref() == Some(&now) {

@@ -47,13 +47,20 @@ pub struct Delivery<'a, K> {
 }
 
 /// How far failures count against the budget already, by topic and partition: a record that is read again after a rollback
-/// fails again, and is still one failure.
+/// fails again, and is still one failure. A rebalance ends that: a partition that comes back may be another one of its name.
 #[derive(Debug, Default)]
-pub struct Budgeted(BTreeMap<(u32, i32), Option<Offset>>);
+pub struct Budgeted {
+    last: BTreeMap<(u32, i32), Option<Offset>>,
+    rebalances: u64,
+}
 
 impl Budgeted {
-    fn is_news(&mut self, message: &Message<'_>) -> bool {
-        let last = self.0.entry((message.topic(), message.partition())).or_default();
+    /// `rebalances`: of the worker, so far.
+    fn is_news(&mut self, message: &Message<'_>, rebalances: u64) -> bool {
+        if self.rebalances != rebalances {
+            *self = Budgeted { rebalances, ..Budgeted::default() };
+        }
+        let last = self.last.entry((message.topic(), message.partition())).or_default();
         let news = last.is_none_or(|last| message.offset() > last);
         if news {
             *last = Some(message.offset());
@@ -291,7 +298,7 @@ impl<'a, K: Sink> Delivery<'a, K> {
             // It has a budget of its own.
             return Ok(());
         }
-        if !self.budgeted.is_news(message) {
+        if !self.budgeted.is_news(message, self.counters.rebalances.get()) {
             // Its transaction was rolled back, and that is not the transform's fault.
             return Ok(());
         }
@@ -412,8 +419,10 @@ mod tests {
             batch.push_owned(0, OwnedMessage { partition, offset, ..OwnedMessage::default() });
         }
         let mut budgeted = Budgeted::default();
-        let mut news = || batch.iter().map(|message| budgeted.is_news(&message)).collect::<Vec<_>>();
-        assert_eq!(news(), [true, true, true]);
-        assert_eq!(news(), [false, false, false], "all of it is read again");
+        let mut news =
+            |rebalances| batch.iter().map(|message| budgeted.is_news(&message, rebalances)).collect::<Vec<_>>();
+        assert_eq!(news(1), [true, true, true]);
+        assert_eq!(news(1), [false, false, false], "all of it is read again");
+        assert_eq!(news(2), [true, true, true], "the topic may have been made anew meanwhile");
     }
 }

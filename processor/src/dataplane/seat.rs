@@ -133,6 +133,10 @@ impl Seat {
     /// Another plan: keeps the instances of generations that this one has too, the others are let go.
     pub fn adopt(mut self, old: &TransformPlan, new: &TransformPlan) -> Self {
         self.counts.memory.set(0);
+        if !old.generation.is_same(&new.generation) {
+            // What it makes of records that are read again is its own doing.
+            self.budgeted = Budgeted::default();
+        }
         let (mut running, mut candidate) = (std::mem::take(&mut self.running), std::mem::take(&mut self.candidate));
         let tried = old.trial.as_ref().map(|trial| &trial.generation);
         let mut take = |generation: &Generation| {

@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(2);
 pub const LEFT_BEHIND_MAX: u64 = 4;
 
 /// librdkafka's queue goes by the sizes of values alone; so many bytes of keys and headers may be in it besides.
-const UNCOUNTED_MAX: usize = 64 << 20;
+pub const UNCOUNTED_MAX: usize = 32 << 20;
 /// What a header takes in memory besides its bytes.
 const HEADER_COST: usize = 96;
 
@@ -213,7 +213,8 @@ impl Sink for KafkaSink {
                 self.uncounted = 0;
             }
             let full = self.uncounted > 0 && self.uncounted + size > UNCOUNTED_MAX;
-            match if full { Err(ProduceError::Full) } else { producer.produce(output) } {
+            // What a failed transaction has queued stays until its abort: not worth waiting for.
+            match if full { producer.check_open().and(Err(ProduceError::Full)) } else { producer.produce(output) } {
                 Err(ProduceError::Full) => {
                     let patience = self.parts.plan.delivery.transaction_timeout;
                     let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);

@@ -59,7 +59,7 @@ impl WorkerError {
     pub fn code(&self) -> &'static str {
         match self {
             WorkerError::Consumer(ConsumerError::BeyondEnd { .. }) => "input.beyond_end",
-            WorkerError::Consumer(ConsumerError::Refused { .. }) => "kafka.group_refused",
+            WorkerError::Consumer(ConsumerError::Refused { .. }) => "kafka.read_refused",
             WorkerError::Consumer(_) => "kafka.consumer",
             WorkerError::Lane(_) => "kafka.lane",
             WorkerError::Seek(_) => "kafka.seek",

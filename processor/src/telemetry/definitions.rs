@@ -144,6 +144,27 @@ definitions! {
     FUEL: "pelton_guest_fuel_total" Counter "{instruction}" ["transform"]
         "Fuel burnt, about one for each WebAssembly instruction; the toll for host calls is not in it."
         "Per record it is the cost of a transform whatever the machine: compare it before and after a change."
+    PROCESS_START: "process_start_time_seconds" Gauge "s" []
+        "When the process started, in seconds since 1970."
+        "Changes at each restart: `changes(process_start_time_seconds[1h])` counts them where no Kubernetes does."
+    PROCESS_CPU: "process_cpu_seconds_total" Counter "s" []
+        "CPU time of all threads, in user and kernel mode."
+        "Its rate against the CPUs that the process may use; divided by the records received it is what a record costs."
+    PROCESS_RESIDENT: "process_resident_memory_bytes" Gauge "By" []
+        "Memory that is really there."
+        "Against the limit of the container: above it the process is killed, which costs a restart and no record."
+    PROCESS_VIRTUAL: "process_virtual_memory_bytes" Gauge "By" []
+        "Address space, used or not."
+        "Large by design: the sandbox reserves addresses around each guest's memory, which cost nothing."
+    PROCESS_THREADS: "process_threads" Gauge "{thread}" []
+        "Threads."
+        "Of the workers, their lanes and librdkafka; there is none for a transform, a partition or a record, so it does not grow with them."
+    PROCESS_OPEN_FDS: "process_open_fds" Gauge "{descriptor}" []
+        "File descriptors that are open."
+        "Connections to brokers, above all. Near `process_max_fds` connections fail."
+    PROCESS_MAX_FDS: "process_max_fds" Gauge "{descriptor}" []
+        "File descriptors that may be open (the soft limit)."
+        "Not there where it is unlimited."
 }
 
 #[cfg(test)]
@@ -158,14 +179,13 @@ mod tests {
         for definition in ALL {
             let Definition { name, kind, unit, labels, help, notes } = definition;
             assert!(names.insert(name), "{name} twice");
-            assert!(name.starts_with("pelton_"), "{name}");
+            assert!(name.starts_with("pelton_") || name.starts_with("process_"), "{name}");
             assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
             assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
             assert!(!["_count", "_sum", "_bucket"].iter().any(|end| name.ends_with(end)), "{name}");
             let suffix = name.trim_end_matches("_total");
             match *unit {
                 "s" => assert!(suffix.ends_with("_seconds"), "{name}"),
-                // Prometheus' own process_* metrics call them so too.
                 "By" => assert!(suffix.ends_with("_bytes") || name.starts_with("pelton_bytes_"), "{name}"),
                 "1" => {}
                 unit => assert!(unit.starts_with('{') && unit.ends_with('}'), "{name}"),

@@ -17,6 +17,7 @@ pub mod level;
 pub mod limit;
 pub mod logs;
 pub mod otlp;
+mod process;
 pub mod prometheus;
 mod push;
 mod reference;

@@ -4,6 +4,7 @@
 use super::Finding;
 use crate::config::Config;
 use crate::control::prepare;
+use crate::dataplane::sink::UNCOUNTED_MAX;
 use crate::room;
 use rustix::process::{Resource, getrlimit};
 
@@ -16,9 +17,11 @@ const LANES: u64 = 2;
 
 /// `partitions`: of all input topics, which one process alone has to itself.
 pub(super) fn examine(config: &Config, brokers: usize, partitions: Option<u64>) -> Vec<Finding> {
-    let limit = room::memory_limit().map(|limit| (limit, "the limit of its control group"));
+    let group = room::memory_limit();
+    let compile = prepare::compile_memory(&config.sandbox, group);
+    let limit = group.map(|limit| (limit, "the limit of its control group"));
     let limit = limit.or_else(|| Some((installed()?, "this machine's memory")));
-    vec![open_files(config, brokers, getrlimit(Resource::Nofile).current), memory(config, partitions, limit)]
+    vec![open_files(config, brokers, getrlimit(Resource::Nofile).current), memory(config, partitions, compile, limit)]
 }
 
 // === Open files ===
@@ -50,7 +53,7 @@ fn open_files(config: &Config, brokers: usize, limit: Option<u64>) -> Finding {
 // === Memory ===
 
 /// What the configuration can come to use, in bytes, besides compiling: prefetched input of each partition, queued output of
-/// each lane, an instance of each transform in each worker. Where partitions are not known, one for each worker.
+/// each lane (values, and what librdkafka's queue does not count), an instance of each transform in each worker. Where partitions are not known, one for each worker.
 fn memory_needed(config: &Config, partitions: Option<u64>) -> u64 {
     let kbytes = |of: &crate::config::ClientProperties, name: &str, usual: u64| {
         let set = of.properties.get(name).or_else(|| config.kafka.properties.get(name));
@@ -62,16 +65,17 @@ fn memory_needed(config: &Config, partitions: Option<u64>) -> u64 {
     let prefetch = kbytes(&config.kafka.consumer, "queued.max.messages.kbytes", PREFETCH_KBYTES);
     let queue = kbytes(&config.kafka.producer, "queue.buffering.max.kbytes", QUEUE_KBYTES);
     let instances: u64 = config.transforms.values().map(|transform| transform.limits.memory.get()).sum();
+    let queue = queue + UNCOUNTED_MAX as u64;
     ITSELF + partitions * prefetch + workers * (LANES * queue + instances)
 }
 
-fn memory(config: &Config, partitions: Option<u64>, limit: Option<(u64, &str)>) -> Finding {
+/// `compile`: what the compiler may take.
+fn memory(config: &Config, partitions: Option<u64>, compile: u64, limit: Option<(u64, &str)>) -> Finding {
     const POINT: &str = "memory";
     const CODE: &str = "host.memory";
     const ADVICE: &str = "give it more, or lower `workers`, `limits.memory` or `queue.buffering.max.kbytes` in \
                           `kafka.producer.properties`";
-    let (needed, compile) =
-        (memory_needed(config, partitions), prepare::compile_memory(&config.sandbox, limit.map(|(limit, _)| limit)));
+    let needed = memory_needed(config, partitions);
     let Some((limit, whose)) = limit else {
         return Finding::skip(POINT, "how much there is cannot be seen");
     };
@@ -113,21 +117,22 @@ mod tests {
     #[test]
     fn memory_is_held_against_what_can_be_used() {
         let config = config("workers: 2");
-        // Two workers: 8 MiB prefetched, two lanes of 1 MiB, an instance of 16 MiB; and the process itself.
-        let needed = (60 + 2 * (8 + 2 + 16)) << 20;
+        // Two workers: 8 MiB prefetched, two lanes of 1 and 32 MiB, an instance of 16 MiB; and the process itself.
+        let needed = (60 + 2 * (8 + 2 * 33 + 16)) << 20;
         assert_eq!(memory_needed(&config, None), needed);
         assert_eq!(memory_needed(&config, Some(10)), needed + ((8 * 8) << 20), "each partition is prefetched");
         assert_eq!(
             memory_needed(&config, Some(1)),
-            (60 + 8 + 2 + 16) << 20,
+            (60 + 8 + 2 * 33 + 16) << 20,
             "a worker without a partition has nothing"
         );
         let compile = config.sandbox.compile_memory.get();
-        let status = |limit| memory(&config, None, Some((limit, "it"))).status;
+        let status = |limit| memory(&config, None, compile, Some((limit, "it"))).status;
         assert_eq!(status(needed - 1), Status::Warn);
         assert_eq!(status(needed), Status::Warn, "no room for a compiler");
+        assert_eq!(status(needed + compile - 1), Status::Warn, "nobody halves it where there is no control group");
         assert_eq!(status(needed + compile), Status::Ok);
-        assert_eq!(memory(&config, None, None).status, Status::Skip);
+        assert_eq!(memory(&config, None, compile, None).status, Status::Skip);
     }
 
     #[test]
