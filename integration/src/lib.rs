@@ -12,6 +12,7 @@ pub mod kafka;
 pub mod process;
 pub mod proxy;
 pub mod rig;
+pub mod rights;
 pub mod scrape;
 pub mod torture;
 

@@ -1,7 +1,7 @@
 //! Kafka in a container, through testcontainers: the image `pelton-kafka:4.3.1` where `./dev kafka-image` has built it,
 //! else `apache/kafka:4.3.1`, which is pulled. Both read `/mnt/shared/config/server.properties`.
 
-use super::{Broker, answers, free_ports, properties};
+use super::{Broker, Secured, answers, free_ports, properties};
 use anyhow::{Context, Result, bail};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -17,7 +17,7 @@ const LOCAL: &str = "pelton-kafka";
 const PUBLIC: &str = "apache/kafka";
 const TAG: &str = "4.3.1";
 
-pub(super) fn start() -> Result<Broker> {
+pub(super) fn start(secured: bool) -> Result<Broker> {
     if !quiet(&["info"]) {
         bail!("no Docker engine answers");
     }
@@ -30,11 +30,14 @@ pub(super) fn start() -> Result<Broker> {
     } else {
         bail!("no image: {PUBLIC}:{TAG} cannot be pulled; `./dev kafka-image` builds {LOCAL}:{TAG}");
     };
-    let [port] = free_ports()?;
+    let [port, secure] = free_ports()?;
     let bootstrap = format!("127.0.0.1:{port}");
-    let config = properties("0.0.0.0:9092", &bootstrap, "127.0.0.1:9094", "127.0.0.1:9093", "/tmp/kafka-data");
+    let secured = secured.then(|| Secured::new(format!("127.0.0.1:{secure}"))).transpose()?;
+    let at = secured.as_ref().map(|at| ("0.0.0.0:9095", at));
+    let config = properties(("0.0.0.0:9092", &bootstrap), at, "127.0.0.1:9094", "127.0.0.1:9093", "/tmp/kafka-data");
     let container: Container<GenericImage> = GenericImage::new(name, TAG)
         .with_mapped_port(port, 9092.tcp())
+        .with_mapped_port(secure, 9095.tcp())
         .with_copy_to("/mnt/shared/config/server.properties", config.into_bytes())
         .with_label("pelton.test", std::process::id().to_string())
         .with_startup_timeout(Duration::from_secs(120))
@@ -49,7 +52,7 @@ pub(super) fn start() -> Result<Broker> {
         libc::atexit(end_all);
     }
     answers(&bootstrap, Duration::from_secs(180), || last_words(&id))?;
-    Ok(Broker { bootstrap, description: format!("{name}:{TAG} in a container") })
+    Ok(Broker { bootstrap, description: format!("{name}:{TAG} in a container"), secured })
 }
 
 /// The log of a container that has ended.

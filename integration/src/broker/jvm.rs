@@ -1,6 +1,6 @@
 //! Kafka on the host's JVM, from the jars that Apache publishes to Maven Central. Ready in three seconds.
 
-use super::{Broker, CLUSTER_ID, answers, free_ports, properties};
+use super::{Broker, CLUSTER_ID, Secured, answers, free_ports, properties};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -23,19 +23,20 @@ const AS_SHIPPED: [&str; 6] = [
     "-XX:+ExplicitGCInvokesConcurrent",
 ];
 
-pub(super) fn start() -> Result<Broker> {
+pub(super) fn start(secured: bool) -> Result<Broker> {
     let class_path = class_path()?;
     let java = java()?;
     let home = tempfile::Builder::new().prefix("pelton-kafka-").tempdir().context("no temporary directory")?.keep();
-    let [port, internal, controller] = free_ports()?;
+    let [port, internal, controller, secure] = free_ports()?;
     let bootstrap = format!("127.0.0.1:{port}");
+    let secured = secured.then(|| Secured::new(format!("127.0.0.1:{secure}"))).transpose()?;
     let config = home.join("server.properties");
     let data = home.join("data");
     fs::write(
         &config,
         properties(
-            &bootstrap,
-            &bootstrap,
+            (&bootstrap, &bootstrap),
+            secured.as_ref().map(|at| (at.bootstrap.as_str(), at)),
             &format!("127.0.0.1:{internal}"),
             &format!("127.0.0.1:{controller}"),
             &data.to_string_lossy(),
@@ -71,7 +72,7 @@ pub(super) fn start() -> Result<Broker> {
     let log = home.join("server.log");
     answers(&bootstrap, Duration::from_secs(180), || last_words(&log))
         .with_context(|| format!("see {}", log.display()))?;
-    Ok(Broker { bootstrap, description: "Apache Kafka 4.3.1 on the JVM".into() })
+    Ok(Broker { bootstrap, description: "Apache Kafka 4.3.1 on the JVM".into(), secured })
 }
 
 /// Starts a process that dies with this one even when that is killed. The signal is bound to the thread that
@@ -115,6 +116,9 @@ extern "C" fn end_all() {
 pub(crate) fn class_path() -> Result<String> {
     let libs = crate::cache().join("kafka-4.3.1");
     let done = libs.join(".complete");
+    // Two brokers may be wanted at once.
+    static FETCH: Mutex<()> = Mutex::new(());
+    let _alone = FETCH.lock().unwrap_or_else(PoisonError::into_inner);
     if !done.exists() {
         eprintln!("fetching the jars of Kafka 4.3.1 with Maven (about 50 MB, once)");
         let status = Command::new("mvn")

@@ -6,6 +6,7 @@
 
 mod container;
 pub(crate) mod jvm;
+mod secured;
 
 use crate::kafka;
 use anyhow::{Context, Result, bail};
@@ -14,6 +15,8 @@ use std::net::TcpListener;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+pub use secured::{PLAIN, Secured};
+
 /// A broker that answers.
 #[derive(Debug)]
 pub struct Broker {
@@ -21,6 +24,8 @@ pub struct Broker {
     pub bootstrap: String,
     /// For people: what was started.
     pub description: String,
+    /// Where it wants to know who one is.
+    pub secured: Option<Secured>,
 }
 
 /// What to start.
@@ -35,9 +40,23 @@ pub enum Engine {
 /// # Panics
 /// When no broker can be had: a test without a broker must fail.
 pub fn shared() -> &'static Broker {
-    // A failure is kept too: what could not be started once is not tried again by every test.
     static BROKER: OnceLock<Result<Broker, String>> = OnceLock::new();
-    let started = BROKER.get_or_init(|| {
+    once(&BROKER, start)
+}
+
+/// The process's secured broker, started by the first caller, whatever brokers are given: those cannot be changed.
+///
+/// # Panics
+/// When it cannot be had.
+pub fn secured() -> (&'static Broker, &'static Secured) {
+    static BROKER: OnceLock<Result<Broker, String>> = OnceLock::new();
+    let broker = once(&BROKER, || start_one(true));
+    (broker, broker.secured.as_ref().expect("it was started so"))
+}
+
+fn once(broker: &'static OnceLock<Result<Broker, String>>, start: impl FnOnce() -> Result<Broker>) -> &'static Broker {
+    // A failure is kept too: what could not be started once is not tried again by every test.
+    let started = broker.get_or_init(|| {
         let broker = start().map_err(|error| format!("{error:#}"))?;
         eprintln!("Kafka: {} at {}", broker.description, broker.bootstrap);
         Ok(broker)
@@ -49,15 +68,19 @@ pub fn shared() -> &'static Broker {
 pub fn start() -> Result<Broker> {
     if let Ok(bootstrap) = std::env::var("PELTON_TEST_BROKERS") {
         answers(&bootstrap, Duration::from_secs(30), || None)?;
-        return Ok(Broker { bootstrap, description: "given by PELTON_TEST_BROKERS".into() });
+        return Ok(Broker { bootstrap, description: "given by PELTON_TEST_BROKERS".into(), secured: None });
     }
+    start_one(false)
+}
+
+fn start_one(secured: bool) -> Result<Broker> {
     match std::env::var("PELTON_TEST_ENGINE").as_deref() {
-        Ok("docker") => container::start(),
-        Ok("jvm") => jvm::start(),
+        Ok("docker") => container::start(secured),
+        Ok("jvm") => jvm::start(secured),
         Ok(other) => bail!("PELTON_TEST_ENGINE is `{other}`: it can be `docker` or `jvm`"),
-        Err(_) => match container::start() {
+        Err(_) => match container::start(secured) {
             Ok(broker) => Ok(broker),
-            Err(no_docker) => jvm::start().with_context(|| format!("no container either: {no_docker:#}")),
+            Err(no_docker) => jvm::start(secured).with_context(|| format!("no container either: {no_docker:#}")),
         },
     }
 }
@@ -81,17 +104,28 @@ pub(crate) fn free_port_list(count: usize) -> Result<Vec<u16>> {
 }
 
 /// `server.properties` of a single node that is broker and controller. What the broker says to itself (transaction
-/// markers) goes through `internal`: the advertised address of a container cannot be reached from its inside.
-fn properties(listen: &str, advertised: &str, internal: &str, controller: &str, data: &str) -> String {
+/// markers) goes through `internal`: the advertised address of a container cannot be reached from its inside. `secured`:
+/// where the secure listener listens.
+fn properties(
+    (listen, advertised): (&str, &str),
+    secured: Option<(&str, &Secured)>,
+    internal: &str,
+    controller: &str,
+    data: &str,
+) -> String {
+    let (listen_too, advertised_too, more) = match secured {
+        None => Default::default(),
+        Some((listen, at)) => (format!(",SECURED://{listen}"), format!(",SECURED://{}", at.bootstrap), at.properties()),
+    };
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.voters=1@{controller}\n\
-         listeners=CLIENTS://{listen},INTERNAL://{internal},CONTROLLER://{controller}\n\
-         advertised.listeners=CLIENTS://{advertised},INTERNAL://{internal}\n\
+         listeners=CLIENTS://{listen},INTERNAL://{internal},CONTROLLER://{controller}{listen_too}\n\
+         advertised.listeners=CLIENTS://{advertised},INTERNAL://{internal}{advertised_too}\n\
          controller.listener.names=CONTROLLER\n\
          inter.broker.listener.name=INTERNAL\n\
-         listener.security.protocol.map=CLIENTS:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listener.security.protocol.map=CLIENTS:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURED:SASL_SSL\n\
          log.dirs={data}\n\
          offsets.topic.replication.factor=1\n\
          offsets.topic.num.partitions=4\n\
@@ -108,7 +142,8 @@ fn properties(listen: &str, advertised: &str, internal: &str, controller: &str, 
          num.network.threads=2\n\
          num.io.threads=4\n\
          num.recovery.threads.per.data.dir=1\n\
-         log.cleaner.dedupe.buffer.size=10485760\n"
+         log.cleaner.dedupe.buffer.size=10485760\n\
+         {more}"
     )
 }
 

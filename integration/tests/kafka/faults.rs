@@ -161,7 +161,8 @@ fn sigterm_is_obeyed_within_the_drain_limit_though_the_broker_hangs_or_is_gone()
     let home = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start(1, home.path()).unwrap();
     for hang in [true, false] {
-        let broker = Box::leak(Box::new(Broker { bootstrap: cluster.direct(), description: "its own".into() }));
+        let broker =
+            Box::leak(Box::new(Broker { bootstrap: cluster.direct(), description: "its own".into(), secured: None }));
         let scene = Scene::on(broker, "drain", &[("in", 2), ("out", 2)]);
         let config = scene.config("drain_limit: 8s", &[IDENTITY]);
         let mut pelton = Pelton::start(&config, "a");

@@ -16,6 +16,7 @@ mod records;
 mod refusals;
 mod reload;
 mod rollout;
+mod secured;
 mod status;
 mod support;
 mod tap;

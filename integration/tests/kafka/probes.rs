@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 fn kafka_is_killed_the_process_lives_is_unready_within_ten_seconds_and_recovers_by_itself() {
     let home = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start(1, home.path()).unwrap();
-    let broker = Box::leak(Box::new(Broker { bootstrap: cluster.direct(), description: "its own".into() }));
+    let broker =
+        Box::leak(Box::new(Broker { bootstrap: cluster.direct(), description: "its own".into(), secured: None }));
     let scene = Scene::on(broker, "probes", &[("in", 2), ("out", 2)]);
     let port = free_port();
     let mut pelton = Pelton::start(&observed(&scene.config("", &[IDENTITY]), port), "a");

@@ -198,36 +198,44 @@ impl Admin {
             .collect()
     }
 
-    /// The group's state and members. A group that nobody knows has none and is `Dead`.
+    /// The group's state and members. A group that nobody knows has none and is `Dead`. Asked again while the coordinator is
+    /// not there yet: in a new cluster the first question makes it.
     pub fn group(&self, group: &str) -> Result<GroupInfo, AdminError> {
         const CALL: &str = "describe group";
         let name = c_name(group)?;
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match self.describe(CALL, &name)? {
+                Ok(info) => return Ok(info),
+                Err(code) if passes(code) && Instant::now() < deadline => std::thread::park_timeout(PAUSE),
+                Err(code) => return Err(AdminError::of(CALL, None, code)),
+            }
+        }
+    }
+
+    fn describe(&self, call: &'static str, group: &CStr) -> Result<Result<GroupInfo, Code>, AdminError> {
         let options = self.options(Op::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS);
-        let event = self.ask(CALL, |rk, queue| {
-            let mut names = [name.as_ptr()];
+        let event = self.ask(call, |rk, queue| {
+            let mut names = [group.as_ptr()];
             // SAFETY: live handle, one live name (copied), options and queue.
             unsafe { sys::rd_kafka_DescribeConsumerGroups(rk, names.as_mut_ptr(), 1, options.0, queue) }
         })?;
-        // SAFETY: an event of this kind, live as long as what is read from it.
+        // SAFETY: an event of this kind, live as long as what is read from it; of no error the code is that of none.
         unsafe {
             let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event.0);
             let mut count = 0;
             let groups = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &mut count);
             if count == 0 {
-                return Err(AdminError::of(CALL, None, Code::RD_KAFKA_RESP_ERR__FAIL));
+                return Ok(Err(Code::RD_KAFKA_RESP_ERR__FAIL));
             }
             let description = *groups;
-            let error = sys::rd_kafka_ConsumerGroupDescription_error(description);
-            if !error.is_null() {
-                return match sys::rd_kafka_error_code(error) {
-                    Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(info(description)),
-                    Code::RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND => {
-                        Ok(GroupInfo { state: "Dead".into(), members: Vec::new() })
-                    }
-                    code => Err(AdminError::of(CALL, None, code)),
-                };
-            }
-            Ok(info(description))
+            Ok(match sys::rd_kafka_error_code(sys::rd_kafka_ConsumerGroupDescription_error(description)) {
+                Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(info(description)),
+                Code::RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND => {
+                    Ok(GroupInfo { state: "Dead".into(), members: Vec::new() })
+                }
+                code => Err(code),
+            })
         }
     }
 

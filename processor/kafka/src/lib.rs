@@ -40,7 +40,7 @@ pub use group::{GroupMetadata, NotAMember};
 pub use metadata::{Cluster, TopicInfo};
 pub use murmur2::{murmur2, partition_for_key};
 pub use position::{Offset, PartitionProgress, Position, TopicPartition};
-pub use probe::{Broker, Reason, Unreached, probe};
+pub use probe::{Broker, Cause, Reason, Unreached, probe};
 pub use producer::{Output, Partitioning, Producer};
 pub use properties::Properties;
 pub use reader::Reader;

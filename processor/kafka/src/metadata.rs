@@ -1,7 +1,8 @@
 //! What the cluster says of topics, asked once at start: do they exist, with how many partitions.
 
-use crate::client::Client;
+use crate::client::{Client, Queue};
 use crate::error::{ClientError, call_error, name_of};
+use crate::probe::{self, Broker, Unreached};
 use crate::properties::Properties;
 use rdkafka_sys as sys;
 use std::ffi::CString;
@@ -10,6 +11,8 @@ use std::time::Duration;
 /// A short-lived client for questions.
 #[derive(Debug)]
 pub struct Cluster {
+    /// What goes wrong on the way to a broker, where that is gathered. Dropped before the client.
+    events: Option<Queue>,
     client: Client,
 }
 
@@ -25,16 +28,27 @@ pub enum TopicInfo {
 impl Cluster {
     /// Does not wait for a connection.
     pub fn new(properties: &Properties) -> Result<Self, ClientError> {
-        Ok(Cluster { client: Client::new(sys::rd_kafka_type_t::RD_KAFKA_PRODUCER, properties, |_| {})? })
+        let client = Client::new(sys::rd_kafka_type_t::RD_KAFKA_PRODUCER, properties, |conf| {
+            // SAFETY: a live configuration object. Errors wait in the main queue until they are asked for.
+            unsafe { sys::rd_kafka_conf_set_events(conf, sys::RD_KAFKA_EVENT_ERROR) };
+        })?;
+        // SAFETY: our reference to the main queue of a live client.
+        let events = Queue::own(unsafe { sys::rd_kafka_queue_get_main(client.raw()) });
+        Ok(Cluster { events: Some(events), client })
     }
 
     /// Over a consumer's handle, which needs a `group.id`. It joins nothing.
     pub(crate) fn of_consumer(properties: &Properties) -> Result<Self, ClientError> {
-        Ok(Cluster { client: Client::new(sys::rd_kafka_type_t::RD_KAFKA_CONSUMER, properties, |_| {})? })
+        Ok(Cluster { events: None, client: Client::new(sys::rd_kafka_type_t::RD_KAFKA_CONSUMER, properties, |_| {})? })
     }
 
     pub(crate) fn raw(&self) -> *mut sys::rd_kafka_t {
         self.client.raw()
+    }
+
+    /// Waits until a broker answers: up to `patience`, and no longer than until the credentials are refused.
+    pub fn reach(&self, patience: Duration) -> Result<Vec<Broker>, Unreached> {
+        probe::reach(&self.client, self.events.as_ref(), patience)
     }
 
     /// Blocks up to `timeout`. An error means that no broker answered.

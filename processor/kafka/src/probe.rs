@@ -3,10 +3,11 @@
 
 use crate::client::{Client, Queue};
 use crate::error::{ClientError, name_of, text_of};
+use crate::metadata::Cluster;
 use crate::properties::Properties;
 use rdkafka_sys as sys;
 use std::ffi::CStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use sys::rd_kafka_resp_err_t as Code;
 
 /// One broker of the cluster, as it wants to be reached.
@@ -35,26 +36,82 @@ pub enum Unreached {
     Reasons(Vec<Reason>),
 }
 
+/// What kind of thing keeps a broker from answering.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// It refuses the credentials.
+    Authentication,
+    /// No TLS connection comes about.
+    Tls,
+    /// Nobody knows its name.
+    Name,
+    /// Anything else.
+    Silence,
+}
+
+impl Unreached {
+    /// The most telling one.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Unreached::Reasons(reasons) => cause(reasons),
+            Unreached::Client(_) => Cause::Silence,
+        }
+    }
+}
+
+/// What comes later on the way to an answer tells more than what comes earlier.
+fn cause(reasons: &[Reason]) -> Cause {
+    let has = |names: &[&str]| reasons.iter().any(|reason| names.contains(&reason.name.as_str()));
+    if has(&["_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "UNSUPPORTED_SASL_MECHANISM"]) {
+        Cause::Authentication
+    } else if has(&["_SSL"]) || reasons.iter().any(|reason| reason.text.contains("SSL handshake failed")) {
+        Cause::Tls
+    } else if has(&["_RESOLVE"]) {
+        Cause::Name
+    } else {
+        Cause::Silence
+    }
+}
+
 /// Asks whoever is at `bootstrap.servers` of these properties, once connected and authenticated, which brokers there are.
 /// Blocks up to `patience`. `properties` are a producer's.
 pub fn probe(properties: &Properties, patience: Duration) -> Result<Vec<Broker>, Unreached> {
-    let client = Client::new(sys::rd_kafka_type_t::RD_KAFKA_PRODUCER, properties, |conf| {
-        // SAFETY: a live configuration object. Errors wait in the main queue until they are asked for.
-        unsafe { sys::rd_kafka_conf_set_events(conf, sys::RD_KAFKA_EVENT_ERROR) };
-    })?;
-    // SAFETY: our reference to the main queue of a live client; it is dropped before the client.
-    let events = Queue::own(unsafe { sys::rd_kafka_queue_get_main(client.raw()) });
+    Cluster::new(properties)?.reach(patience)
+}
+
+/// So long is one answer waited for.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// `events`: where `client` tells its errors.
+pub(crate) fn reach(client: &Client, events: Option<&Queue>, patience: Duration) -> Result<Vec<Broker>, Unreached> {
+    let deadline = Instant::now() + patience;
+    let mut told = Vec::new();
+    loop {
+        let wait = deadline.saturating_duration_since(Instant::now()).min(ANSWER_MAX);
+        let code = match brokers(client, wait) {
+            Ok(brokers) => return Ok(brokers),
+            Err(code) => code,
+        };
+        reasons(events, &mut told);
+        let over = Instant::now() >= deadline;
+        if over && told.is_empty() {
+            let text = format!("no answer within {} s: {}", patience.as_secs(), text_of(code));
+            told.push(Reason { name: name_of(code), text });
+        }
+        // Who asks again with credentials that are refused may be locked out.
+        if over || cause(&told) == Cause::Authentication {
+            return Err(Unreached::Reasons(told));
+        }
+    }
+}
+
+fn brokers(client: &Client, wait: Duration) -> Result<Vec<Broker>, Code> {
     let mut metadata: *const sys::rd_kafka_metadata = std::ptr::null();
-    let ms = patience.as_millis().try_into().unwrap_or(i32::MAX);
+    let ms = wait.as_millis().try_into().unwrap_or(i32::MAX);
     // SAFETY: a live client; on success `metadata` is freed below.
     let code = unsafe { sys::rd_kafka_metadata(client.raw(), 0, std::ptr::null_mut(), &mut metadata, ms) };
     if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-        let mut reasons = reasons(&events);
-        if reasons.is_empty() {
-            let text = format!("no answer within {} s: {}", patience.as_secs(), text_of(code));
-            reasons.push(Reason { name: name_of(code), text });
-        }
-        return Err(Unreached::Reasons(reasons));
+        return Err(code);
     }
     // SAFETY: on success `metadata` is live, with as many brokers as it says, whose hosts are NUL-terminated; freed once.
     unsafe {
@@ -72,14 +129,15 @@ pub fn probe(properties: &Properties, patience: Duration) -> Result<Vec<Broker>,
     }
 }
 
-fn reasons(events: &Queue) -> Vec<Reason> {
-    let mut reasons: Vec<Reason> = Vec::new();
+/// Adds what has been told since.
+fn reasons(events: Option<&Queue>, reasons: &mut Vec<Reason>) {
+    let Some(events) = events else { return };
     loop {
         // SAFETY: a live queue; a returned event is ours, read and destroyed once.
         unsafe {
             let event = sys::rd_kafka_queue_poll(events.raw(), 0);
             if event.is_null() {
-                return reasons;
+                return;
             }
             if sys::rd_kafka_event_type(event) == sys::RD_KAFKA_EVENT_ERROR {
                 let code = sys::rd_kafka_event_error(event);

@@ -71,10 +71,12 @@ impl Exit {
 impl From<&ConfigErrors> for Exit {
     /// A broker that does not answer may answer later; everything else stays wrong until somebody mends it.
     fn from(errors: &ConfigErrors) -> Self {
-        match errors.0.iter().any(|error| error.code == Code::Unreachable) {
-            _ if errors.0.is_empty() => Self::Ok,
-            true => Self::Unavailable,
-            false => Self::Config,
+        let any = |codes: &[Code]| errors.0.iter().any(|error| codes.contains(&error.code));
+        match () {
+            () if errors.0.is_empty() => Self::Ok,
+            () if any(&[Code::Authentication]) => Self::Auth,
+            () if any(&[Code::Unreachable, Code::Tls]) => Self::Unavailable,
+            () => Self::Config,
         }
     }
 }

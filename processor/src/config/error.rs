@@ -29,6 +29,8 @@ pub enum Code {
     Loop,
     Environment,
     Unreachable,
+    Authentication,
+    Tls,
     Topic,
     Property,
     Module,
@@ -37,7 +39,7 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::File,
         Self::Syntax,
         Self::DuplicateKey,
@@ -52,6 +54,8 @@ impl Code {
         Self::Loop,
         Self::Environment,
         Self::Unreachable,
+        Self::Authentication,
+        Self::Tls,
         Self::Topic,
         Self::Property,
         Self::Module,
@@ -75,6 +79,8 @@ impl Code {
             Self::Loop => "config.loop",
             Self::Environment => "config.environment",
             Self::Unreachable => "kafka.unreachable",
+            Self::Authentication => "kafka.authentication",
+            Self::Tls => "kafka.tls",
             Self::Topic => "kafka.topic",
             Self::Property => "kafka.property",
             Self::Module => "module.load",
@@ -103,6 +109,8 @@ impl Code {
                 "What the configuration refers to is not there: an environment variable, a secret's file."
             }
             Self::Unreachable => "No broker answered.",
+            Self::Authentication => "The brokers refuse the credentials.",
+            Self::Tls => "No TLS connection to a broker comes about.",
             Self::Topic => "A topic does not exist, or the broker does not let us see it.",
             Self::Property => "librdkafka does not take a property's value.",
             Self::Module => {

@@ -4,7 +4,7 @@
 use super::prepare::Problems;
 use crate::config::{Code, Config, Start};
 use crate::dataplane::plan::{InputTopic, OutputTopic, Plan};
-use pelton_kafka::{ClientError, Cluster, Properties, TopicInfo};
+use pelton_kafka::{Cause, Cluster, Properties, TopicInfo, Unreached};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +87,9 @@ impl Topics {
                 return;
             }
         };
+        if let Err(error) = cluster.reach(PATIENCE) {
+            return unreached(&error, problems);
+        }
         for (topic, at) in &self.unknown {
             match cluster.topic(topic, PATIENCE) {
                 Ok(TopicInfo::Partitions(count)) => {
@@ -107,21 +110,30 @@ impl Topics {
                     format!("the broker says of topic `{topic}`: {error}"),
                     "give this principal Describe on it, and Read or Write as it is used",
                 ),
-                // No broker answers: the same would be said of every topic.
-                Err(error) => {
-                    unreachable(&error, problems);
-                    return;
-                }
+                // None answers any more: the same would be said of every topic.
+                Err(error) => return unreached(&error.into(), problems),
             }
         }
     }
 }
 
-fn unreachable(error: &ClientError, problems: &mut Problems<'_>) {
-    problems.add(
-        Code::Unreachable,
-        "kafka.bootstrap_servers",
-        format!("no broker answered within {}s: {error}", PATIENCE.as_secs()),
-        "check the address, the network and, in `kafka.properties`, security.protocol and credentials",
-    );
+fn unreached(error: &Unreached, problems: &mut Problems<'_>) {
+    let (code, what, advice) = match error.cause() {
+        Cause::Authentication => (
+            Code::Authentication,
+            "the brokers refuse the credentials".to_owned(),
+            "correct `sasl.mechanism` and the credentials in `kafka.properties`, or what the brokers know of them",
+        ),
+        Cause::Tls => (
+            Code::Tls,
+            "no TLS connection to a broker comes about".to_owned(),
+            "look at `ssl.ca.location`, at the names in the broker's certificate, and whether this port speaks TLS",
+        ),
+        Cause::Name | Cause::Silence => (
+            Code::Unreachable,
+            format!("no broker answered within {}s", PATIENCE.as_secs()),
+            "check the address, the network and, in `kafka.properties`, security.protocol",
+        ),
+    };
+    problems.add(code, "kafka.bootstrap_servers", format!("{what}: {error}"), advice);
 }

@@ -5,7 +5,9 @@ use super::Finding;
 use crate::config::{GroupProtocol, Guarantee, Loaded};
 use crate::tools::{Cluster, ToolError, offsets};
 use crate::wall::unix_ms;
-use pelton_kafka::{AdminError, Broker, Layout, Producer, Properties, Refusal, Resource, TxnError, Unreached, probe};
+use pelton_kafka::{
+    AdminError, Broker, Cause, Layout, Producer, Properties, Refusal, Resource, TxnError, Unreached, probe,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -83,25 +85,19 @@ fn ask_all(properties: &Properties, servers: &BTreeSet<String>) -> Asked {
 
 /// `spare`: others answer.
 fn unreached(point: &'static str, error: &Unreached, spare: bool) -> Finding {
-    let reasons = match error {
-        Unreached::Reasons(reasons) => reasons.as_slice(),
-        Unreached::Client(_) => &[],
-    };
-    let has = |names: &[&str]| reasons.iter().any(|reason| names.contains(&reason.name.as_str()));
-    let (code, advice) = if has(&["_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "UNSUPPORTED_SASL_MECHANISM"]) {
-        (
+    let (code, advice) = match error.cause() {
+        Cause::Authentication => (
             "kafka.authentication",
             "look at `sasl.mechanism` and the credentials in `kafka.properties`, and at the broker's log",
-        )
-    } else if has(&["_SSL"]) || reasons.iter().any(|reason| reason.text.contains("SSL handshake failed")) {
-        (
+        ),
+        Cause::Tls => (
             "kafka.tls",
             "look at `ssl.ca.location`, at the names in the broker's certificate, and whether this port speaks TLS",
-        )
-    } else if has(&["_RESOLVE"]) {
-        ("kafka.name", "no such name here: look at its spelling, and at the resolver of this machine")
-    } else {
-        ("kafka.unreachable", "look at the address, the network, and `security.protocol` in `kafka.properties`")
+        ),
+        Cause::Name => ("kafka.name", "no such name here: look at its spelling, and at the resolver of this machine"),
+        Cause::Silence => {
+            ("kafka.unreachable", "look at the address, the network, and `security.protocol` in `kafka.properties`")
+        }
     };
     let status = if spare { Finding::warn } else { Finding::fail };
     status(point, code, error.to_string(), advice)
