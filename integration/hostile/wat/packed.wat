@@ -33,6 +33,7 @@
   (alias core export $libc "cabi_realloc" (core func $realloc))
   (core func $log8 (canon lower (func $log "log") (memory $memory)))
   (core func $log16 (canon lower (func $log "log") (memory $memory) string-encoding=utf16))
+  (; @lower ;)
   (core func $window (canon lower (func $sink "window") (memory $memory)))
 
   (core module $main
@@ -76,7 +77,8 @@
   (core instance $main (instantiate $main
     (with "libc" (instance $libc))
     (with "host" (instance
-      (export "log" (func $log8)) (export "log16" (func $log16)) (export "window" (func $window))))))
+      (export "log" (func $log8)) (export "log16" (func $log16)) (export "window" (func $window))
+      (; @host ;)))))
 
   (type $settings (list (tuple string string)))
   (type $verdict (result (error string)))

@@ -1,6 +1,7 @@
 ;; The typed world by hand. Every record is kept; for one whose value begins with "attack", $attack is called and, at the
-;; end, $lie, which may falsify the result: it gets where that is, where the attacker's outcome is, and the count. An attack (attacks/*.wat) is spliced in at `@libc`, `@with`, `@main` and `@component`; hooks
-;; that it does not define do nothing.
+;; end, $lie, which may falsify the result: it gets where that is, where the attacker's outcome is, and the count. An attack
+;; (attacks/*.wat) is spliced in at `@component`, `@libc`, `@with`, `@lower`, `@host` and `@main`; hooks that it does not
+;; define do nothing.
 (component
   (import "pelton:transform/log@0.1.0" (instance $log
     (type $level' (enum "trace" "debug" "info" "warn" "error"))
@@ -50,6 +51,7 @@
   (alias core export $libc "cabi_realloc" (core func $realloc))
   (core func $log8 (canon lower (func $log "log") (memory $memory)))
   (core func $log16 (canon lower (func $log "log") (memory $memory) string-encoding=utf16))
+  (; @lower ;)
 
   (core module $main
     (import "libc" "memory" (memory 4))
@@ -88,7 +90,7 @@
     (func (export "post") (param i32) (call $posted) (call $reset)))
   (core instance $main (instantiate $main
     (with "libc" (instance $libc))
-    (with "host" (instance (export "log" (func $log8)) (export "log16" (func $log16))))))
+    (with "host" (instance (export "log" (func $log8)) (export "log16" (func $log16)) (; @host ;)))))
 
   (type $settings (list (tuple string string)))
   (type $configured (result (error string)))

@@ -59,6 +59,8 @@ pub fn time() -> Vec<Attack> {
         late(wat("log lines of 10 MiB", "log-large")),
         // The host must read all of it before it can look at the clock: the longest that one call can take.
         late(wat("log lines of 10 MiB in UTF-16", "log-utf16").peak_mib(40)).cpu_ms(120),
+        // Nobody pays for that work; the deadline is looked at behind it.
+        late(wat("text of 10 MiB from part to part, in another encoding", "transcode").peak_mib(40)).cpu_ms(120),
         late(wat("loop in cabi_realloc", "realloc-loops").by(large())),
         wat("loop in post-return", "post-loops").in_time().packed(Keep).typed(Fault(Deadline)),
     ]

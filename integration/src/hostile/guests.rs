@@ -76,7 +76,8 @@ fn wat_dir() -> PathBuf {
     crate::root().join("integration/hostile/wat")
 }
 
-/// Puts an attack's parts into the world's text, and empty hooks where it has none.
+/// Puts an attack's parts into the world's text, and empty hooks where it has none. `@beside`: another component, which the
+/// world's is composed with.
 pub fn splice(world: World, attack: &str) -> Vec<u8> {
     let name = match world {
         World::Packed => "packed.wat",
@@ -101,9 +102,35 @@ pub fn splice(world: World, attack: &str) -> Vec<u8> {
     let main =
         hooks(part("main"), &[("$attack", ""), ("$configured", ""), ("$posted", ""), ("$lie", "(param i32 i32 i32)")]);
     let libc = hooks(part("libc"), &[("$realloced", "(param i32)")]);
-    for (place, body) in [("@main", main), ("@libc", libc), ("@with", part("with")), ("@component", part("component"))]
-    {
-        text = text.replace(&format!("(; {place} ;)"), &body);
+    let others = ["component", "with", "lower", "host"].map(|place| (place, part(place)));
+    for (place, body) in others.into_iter().chain([("libc", libc), ("main", main)]) {
+        text = text.replace(&format!("(; @{place} ;)"), &body);
+    }
+    if !part("beside").is_empty() {
+        text = composed(world, &text, &part("beside"));
     }
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{attack}\n{error}"))
+}
+
+/// A component that is made of two: the world's, and the instance `$beside`, which the world's imports under that name. The
+/// whole imports and exports what the world's would alone.
+fn composed(world: World, text: &str, beside: &str) -> String {
+    let (head, body) = text.split_once("(component\n").expect("it is a component");
+    let imports = body.split_once("(import \"beside\"").expect("it imports what is beside it").0;
+    let (others, exports) = match world {
+        World::Packed => (
+            "(with \"pelton:transform/packed-sink@0.1.0\" (instance $sink)) (with \"topics\" (type $topics))",
+            ["abi-version", "configure", "process-packed"].as_slice(),
+        ),
+        World::Typed => {
+            ("(with \"pelton:transform/types@0.1.0\" (instance $types))", ["configure", "process"].as_slice())
+        }
+    };
+    let exports: String =
+        exports.iter().map(|name| format!("(export \"{name}\" (func $world' \"{name}\"))\n")).collect();
+    format!(
+        "{head}(component\n{imports}\n{beside}\n(component $world\n{body}\n\
+         (instance $world' (instantiate $world {others} (with \"beside\" (instance $beside)) \
+         (with \"pelton:transform/log@0.1.0\" (instance $log))))\n{exports})"
+    )
 }
