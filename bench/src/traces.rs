@@ -4,8 +4,8 @@
 
 use crate::instruments::cpu;
 use anyhow::{Context, Result};
-use pelton::dataplane::onward::carry;
 use pelton::dataplane::plan::{InputTopic, OutputTopic, Plan};
+use pelton::dataplane::propagation::carry;
 use pelton::dataplane::traced::{Passage, Traces};
 use pelton::telemetry::Variables;
 use pelton::telemetry::export::{Limits, Queue};
@@ -91,8 +91,8 @@ fn turn<const HOOKS: bool>(plan: &Plan, batches: &[Batch], traces: Option<&Trace
                 continue;
             }
             let place = passage.and_then(|passage| passage.find(&message));
-            let onward = passage.zip(place).map(|(passage, place)| passage.onward(place));
-            carry(onward.as_ref(), &mut headers, |_| true);
+            let propagation = passage.zip(place).map(|(passage, place)| passage.propagation(place));
+            carry(propagation.as_ref(), &mut headers, |_| true);
             black_box(headers);
             if let Some(passage) = passage {
                 let began = passage.begins(place);

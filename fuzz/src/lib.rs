@@ -101,7 +101,7 @@ fn engine() -> &'static Engine {
             cache_dir: None,
             cache_bytes: 0,
             ceiling,
-            workshop: None,
+            compiler: None,
             runtime: runtime.handle().clone(),
         };
         let engine = Engine::new(config).unwrap_or_else(|error| panic!("no engine: {error}"));

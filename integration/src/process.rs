@@ -13,7 +13,7 @@ use std::time::Duration;
 pub struct Pelton {
     child: Child,
     log: PathBuf,
-    // Holds configuration and log as long as the process, where nobody else does.
+    // Keeps configuration and log as long as the process, where nobody else does.
     _home: Option<tempfile::TempDir>,
 }
 

@@ -48,7 +48,7 @@ impl Compiled {
             cache_bytes: 0,
             // Each reserves addresses, of which tools that look into a process have few.
             ceiling: Ceiling { memory: Limits::default().memory, instances: 2 },
-            workshop: None,
+            compiler: None,
             runtime: runtime.handle().clone(),
         })?;
         Ok(Compiled { module: engine.load(module, None)?, _runtime: runtime })

@@ -2,11 +2,11 @@
 //! `pelton` binary; ARCHITECTURE.md says how to read it.
 
 pub mod admin;
+mod cgroup;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod dataplane;
-mod room;
 pub mod telemetry;
 pub mod tools;
 mod wall;

@@ -93,7 +93,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?;
     let (ceiling, runtime) = (Ceiling::default(), runtime.handle().clone());
-    let engine = Engine::new(EngineConfig { cache_dir: None, cache_bytes: 0, ceiling, workshop: None, runtime })?;
+    let engine = Engine::new(EngineConfig { cache_dir: None, cache_bytes: 0, ceiling, compiler: None, runtime })?;
     let Guests { candidates, best, notes } = Guests::new(options, &engine)?;
     let mut report = Report::new(rounds, candidates.iter().map(|candidate| candidate.name.clone()), best, notes);
     for (work, bytes, goal) in plan {

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use pelton_sandbox::{Ceiling, Engine, EngineConfig, LoadError, Module, Workshop, World};
+use pelton_sandbox::{Ceiling, CompilerProcess, Engine, EngineConfig, LoadError, Module, World};
 
 use super::attack::{Guest, MEMORY};
 use crate::guest;
 
 /// What compiling one module may take.
-const WORKSHOP_MEMORY: u64 = 384 << 20;
-const WORKSHOP_TIME: Duration = Duration::from_secs(10);
+const COMPILER_MEMORY: u64 = 384 << 20;
+const COMPILER_TIME: Duration = Duration::from_secs(10);
 
 /// The engine that attackers and innocents share.
 pub fn engine() -> &'static Engine {
@@ -21,14 +21,14 @@ pub fn engine() -> &'static Engine {
     ENGINE.get_or_init(|| {
         let ceiling = Ceiling { memory: MEMORY, instances: 16 };
         // as the product does it, with less
-        let workshop = Workshop {
+        let compiler = CompilerProcess {
             program: crate::process::binary(),
             arguments: vec!["compile-module".into()],
-            memory: WORKSHOP_MEMORY,
-            time: WORKSHOP_TIME,
+            memory: COMPILER_MEMORY,
+            time: COMPILER_TIME,
         };
         let config =
-            EngineConfig { cache_dir: None, cache_bytes: 0, ceiling, workshop: Some(workshop), runtime: runtime() };
+            EngineConfig { cache_dir: None, cache_bytes: 0, ceiling, compiler: Some(compiler), runtime: runtime() };
         Engine::new(config).expect("the engine can be made")
     })
 }

@@ -12,7 +12,7 @@ use pelton_sandbox::{
 fn engine(runtime: &tokio::runtime::Runtime) -> Engine {
     let ceiling = Ceiling { memory: 16 << 20, instances: 4 };
     let runtime = runtime.handle().clone();
-    Engine::new(EngineConfig { cache_dir: None, cache_bytes: 0, ceiling, workshop: None, runtime })
+    Engine::new(EngineConfig { cache_dir: None, cache_bytes: 0, ceiling, compiler: None, runtime })
         .expect("the engine can be made")
 }
 

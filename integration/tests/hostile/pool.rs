@@ -26,7 +26,7 @@ fn as_many_parts_as_a_component_may_have_leave_enough_for_the_others() {
         cache_dir: None,
         cache_bytes: 0,
         ceiling,
-        workshop: None,
+        compiler: None,
         runtime: runtime.handle().clone(),
     })
     .unwrap();

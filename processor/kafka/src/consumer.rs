@@ -15,7 +15,7 @@ use crate::locate::{self, Place};
 use crate::parking::Parking;
 use crate::position::{PartitionProgress, Position, TopicPartition};
 use crate::properties::Properties;
-use crate::standing::{self, Standings};
+use crate::statistics::{self, ConsumerStatistics};
 use crate::wake::Wake;
 use rdkafka_sys as sys;
 use std::cell::{Cell, RefCell};
@@ -80,7 +80,7 @@ pub struct Consumer {
 }
 
 // SAFETY: `known`, `scratch` and `shared` are touched only by the owning thread: by `fetch`, `subscribe`, `poll`,
-// `standings` and `close`, and the callbacks inside `poll` and `close`. The other methods use the client handle, which is
+// `statistics` and `close`, and the callbacks inside `poll` and `close`. The other methods use the client handle, which is
 // thread-safe.
 unsafe impl Send for Consumer {}
 // SAFETY: as above; `poll`, `fetch`, `subscribe` and `close` say that they belong to one thread.
@@ -364,11 +364,11 @@ impl Consumer {
 
     /// Where the consumer stands, once there is news of it: as often as `statistics.interval.ms` says.
     /// Owning thread only.
-    pub fn standings(&self) -> Option<Standings> {
-        let mut standings = standing::parse(&self.shared.statistics.take()?)?;
+    pub fn statistics(&self) -> Option<ConsumerStatistics> {
+        let mut statistics = statistics::parse(&self.shared.statistics.take()?)?;
         // They are fetched from somewhere, which says nothing of where they stand.
-        standings.partitions.retain(|partition, _| !self.shared.parking.has(partition));
-        Some(standings)
+        statistics.partitions.retain(|partition, _| !self.shared.parking.has(partition));
+        Some(statistics)
     }
 
     /// The fence for a transaction, as of now. Any thread.

@@ -28,7 +28,7 @@ mod probe;
 mod producer;
 mod properties;
 mod reader;
-mod standing;
+mod statistics;
 mod wake;
 
 pub use admin::{Admin, AdminError, At, GroupInfo, Member, Refusal};
@@ -44,7 +44,7 @@ pub use probe::{Broker, Cause, Reason, Unreached, probe};
 pub use producer::{Output, Partitioning, Producer};
 pub use properties::Properties;
 pub use reader::Reader;
-pub use standing::{Standing, Standings};
+pub use statistics::{ConsumerStatistics, PartitionStatistics};
 pub use wake::Wake;
 
 /// The version of librdkafka that is linked in, such as `2.12.1`.

@@ -11,8 +11,8 @@ use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy, WasmBacktraceDetails,
 };
 
-use crate::apart::Workshop;
 use crate::cache::Cache;
+use crate::compiler::CompilerProcess;
 use crate::module::{Demand, LoadError, Module};
 
 /// How the process' engine is made.
@@ -25,7 +25,7 @@ pub struct EngineConfig {
     /// What all transforms together can get.
     pub ceiling: Ceiling,
     /// Where modules are compiled; in this process by default, which a hostile module can then make as large as it likes.
-    pub workshop: Option<Workshop>,
+    pub compiler: Option<CompilerProcess>,
     /// The runtime whose timers and blocking threads WASI uses; it must have its time driver enabled, and run on
     /// threads of its own.
     pub runtime: tokio::runtime::Handle,
@@ -75,7 +75,7 @@ struct Inner {
     wasmtime: wasmtime::Engine,
     cache: Option<Cache>,
     ceiling: Ceiling,
-    workshop: Option<Workshop>,
+    compiler: Option<CompilerProcess>,
     runtime: tokio::runtime::Handle,
     /// Modules whose compiled form was at hand, and those that were compiled.
     cached: AtomicU64,
@@ -85,7 +85,7 @@ struct Inner {
 impl Engine {
     /// Makes the engine and reserves its pool. A cache directory that cannot be trusted is not used, with a warning.
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
-        let EngineConfig { cache_dir, cache_bytes, ceiling, workshop, runtime } = config;
+        let EngineConfig { cache_dir, cache_bytes, ceiling, compiler, runtime } = config;
         let wasmtime = wasmtime::Engine::new(&settings(ceiling)?)
             .map_err(|source| EngineError::Wasmtime { ceiling, source: source.into() })?;
         forbids_threads_and_wide_memories(&wasmtime)?;
@@ -94,7 +94,7 @@ impl Engine {
             wasmtime,
             cache,
             ceiling,
-            workshop,
+            compiler,
             runtime,
             cached: AtomicU64::new(0),
             compiled: AtomicU64::new(0),
@@ -138,8 +138,8 @@ impl Engine {
         self.0.ceiling
     }
 
-    pub(crate) fn workshop(&self) -> Option<&Workshop> {
-        self.0.workshop.as_ref()
+    pub(crate) fn compiler(&self) -> Option<&CompilerProcess> {
+        self.0.compiler.as_ref()
     }
 
     pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::determinism::CurrentRecord;
 use crate::limits::Limiter;
 use crate::logs::{Logs, Stdio};
-use crate::moment::Moment;
 use crate::packed::Sink;
 use crate::record::Record;
 
@@ -19,7 +19,7 @@ pub(crate) struct Host {
     pub(crate) logs: Arc<Logs>,
     pub(crate) stdio: Arc<Stdio>,
     /// Where what the guest sees of time and chance follows the record.
-    pub(crate) moment: Option<Arc<Moment>>,
+    pub(crate) current: Option<Arc<CurrentRecord>>,
     pub(crate) wasi: WasiCtx,
     pub(crate) table: ResourceTable,
     /// How often the guest's code was entered in the call under way.
@@ -29,8 +29,8 @@ pub(crate) struct Host {
 impl Host {
     /// Before each call: what an error is judged by belongs to that call.
     pub(crate) fn begin_call(&mut self, records: &[Record<'_>]) {
-        if let Some(moment) = &self.moment {
-            moment.begin(records);
+        if let Some(current) = &self.current {
+            current.begin(records);
         }
         self.entries = 0;
         self.limiter.forget();

@@ -1,7 +1,7 @@
 //! Owns the toll that each call of a host function costs: fuel, so that a guest cannot have the host work for it for
 //! nothing. Functions whose work grows with what they are given `charge` more themselves; and after one that took long, whatever
 //! it was charged (a string that is handed from one part of a component to another is converted by code of wasmtime's own), the
-//! deadline is looked at. It also keeps the guest's [`crate::moment`] at the record that the guest is at, and counts how often its
+//! deadline is looked at. It also keeps the guest's [`crate::determinism`] at the record that the guest is at, and counts how often its
 //! code is entered.
 
 use wasmtime::{CallHook, CallHookHandler, StoreContextMut};
@@ -24,10 +24,10 @@ impl CallHookHandler<Host> for Toll {
         match event {
             CallHook::CallingHost => {
                 drive::enter_host();
-                if let Some(moment) = &store.data().moment
+                if let Some(current) = &store.data().current
                     && let Some(window) = &store.data().sink.window
                 {
-                    moment.settled(window.read(&store).count);
+                    current.settled(window.read(&store).count);
                 }
                 drive::charge(FUEL_PER_CALL);
             }

@@ -1,7 +1,7 @@
 //! Wasmtime narrowed to what Pelton needs: an [`Engine`] loads a [`Module`], a [`Generation`] is a module made ready for
 //! one transform, an [`Instance`] runs records through it. The order of the files is the way of the data:
 //!
-//! `engine`, `cache`, `apart`, `module`, `digest`, `signature` load; `grants`, `wasi`, `moment`, `logs`, `limits`, `hostcalls` say what a guest may do; `generation`,
+//! `engine`, `cache`, `compiler`, `module`, `digest`, `signature` load; `grants`, `wasi`, `determinism`, `logs`, `limits`, `hostcalls` say what a guest may do; `generation`,
 //! `setup`, `host` make it ready; `instance` runs batches through `packed` or `typed`, watched by `drive` and `window`;
 //! `frame` checks what comes back, `fault` names what went wrong and `backtrace` where, `record` is what callers see, `kept` what
 //! they can keep of it. `inspect` looks at a module without running it.
@@ -9,9 +9,11 @@
 //! Promises: a guest reaches nothing that was not granted and takes no more than its limits (I8); every record gets
 //! exactly one outcome (I1); no guest text is logged unless asked for (I10); nothing a guest does panics here (I11).
 
-mod apart;
 mod backtrace;
 mod cache;
+mod compiler;
+mod deferred;
+mod determinism;
 mod digest;
 mod drive;
 mod engine;
@@ -25,11 +27,9 @@ mod host;
 mod hostcalls;
 mod inspect;
 mod instance;
-mod kept;
 mod limits;
 mod logs;
 mod module;
-mod moment;
 mod packed;
 mod record;
 mod setup;
@@ -39,8 +39,9 @@ mod typed;
 mod wasi;
 mod window;
 
-pub use apart::{Workshop, work};
 pub use cache::check_cache;
+pub use compiler::{CompilerProcess, work};
+pub use deferred::{Deferred, NoRoom};
 pub use digest::{Digest, DigestError};
 pub use engine::{Ceiling, Engine, EngineConfig, EngineError};
 pub use fault::{Fault, FaultCode};
@@ -48,7 +49,6 @@ pub use generation::{Generation, GenerationWatch, PrepareError, Spec};
 pub use grants::{Clock, Grants, Randomness, Refusal};
 pub use inspect::Inspection;
 pub use instance::{Instance, RunError};
-pub use kept::{Kept, NoRoom};
 pub use limits::Limits;
 pub use logs::LogCounts;
 pub use module::{Demand, LoadError, Module, World};

@@ -89,16 +89,16 @@ pub enum LoadError {
          (the compiler ended with {status})"
     )]
     TooComplex {
-        /// `Workshop::memory`, in MiB.
+        /// `CompilerProcess::memory`, in MiB.
         memory: u64,
-        /// `Workshop::time`.
+        /// `CompilerProcess::time`.
         seconds: u64,
         /// How the compiler's process ended.
         status: ExitStatus,
     },
     /// There is no compiler.
     #[error("the process that compiles modules cannot be started")]
-    Workshop(#[source] std::io::Error),
+    CompilerProcess(#[source] std::io::Error),
     /// It exports neither `process` nor `process-packed`.
     #[error(
         "the module exports neither world of pelton:transform: it needs `process` (world transform) or `process-packed` \
@@ -146,8 +146,8 @@ impl Module {
             Some(component) => component,
             None => {
                 // `from_binary`: text is not a module, and wasmtime's `new` would accept it
-                let component = match engine.workshop() {
-                    Some(workshop) => cache::revive(engine.wasmtime(), &workshop.compile(engine.ceiling(), bytes)?),
+                let component = match engine.compiler() {
+                    Some(compiler) => cache::revive(engine.wasmtime(), &compiler.compile(engine.ceiling(), bytes)?),
                     None => Component::from_binary(engine.wasmtime(), bytes),
                 };
                 let component = component.map_err(|error| LoadError::Compile(error.into()))?;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use wasmtime::Store;
 use wasmtime::component::{ComponentType, Instance, Lower, ResourceTable};
 
+use crate::determinism::CurrentRecord;
 use crate::drive::{Pace, drive};
 use crate::fault::{Evidence, Fault, FaultCode, Stderr, classify};
 use crate::frame;
@@ -17,7 +18,6 @@ use crate::instance::Live;
 use crate::limits::Limiter;
 use crate::logs::Stdio;
 use crate::module::World;
-use crate::moment::Moment;
 use crate::packed::{ABI_VERSION, Sink};
 use crate::text::{head, masked};
 use crate::wasi;
@@ -80,14 +80,14 @@ pub(crate) fn drain(generation: &Generation, live: Live) -> Result<(), Fault> {
 fn store(generation: &Generation, pace: Pace) -> Result<Store<Host>, PrepareError> {
     let spec = generation.spec();
     let stdio = Arc::new(Stdio::default());
-    let moment = Arc::new(Moment::default());
-    let wasi = wasi::context(generation, &stdio, &moment).map_err(|error| PrepareError::Link(error.into()))?;
+    let current = Arc::new(CurrentRecord::default());
+    let wasi = wasi::context(generation, &stdio, &current).map_err(|error| PrepareError::Link(error.into()))?;
     let host = Host {
         limiter: Limiter::new(&spec.limits),
         sink: Sink::new(spec.limits.batch_output_bytes, spec.limits.output_bytes),
         logs: Arc::clone(generation.logs()),
         stdio,
-        moment: generation.follows_the_record().then_some(moment),
+        current: generation.follows_the_record().then_some(current),
         wasi,
         table: ResourceTable::with_capacity(0),
         entries: 0,

@@ -15,12 +15,12 @@ use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random};
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiView as _};
 
+use crate::determinism::{CurrentRecord, Random, RecordClock};
 use crate::fault::{Fault, FaultCode};
 use crate::generation::Generation;
 use crate::grants::{Clock, Grants, Randomness};
 use crate::host::Host;
 use crate::logs::{GuestStream, Stdio};
-use crate::moment::{Moment, Random, RecordClock};
 
 /// One call may ask for so much randomness: it is charged for afterwards.
 const RANDOM_BYTES: u64 = 4096;
@@ -79,15 +79,19 @@ pub(crate) fn deny(linker: &mut Linker<Host>, component: &Component, grants: &Gr
 }
 
 /// The WASI context of one instance: exactly what is granted.
-pub(crate) fn context(generation: &Generation, stdio: &Arc<Stdio>, moment: &Arc<Moment>) -> wasmtime::Result<WasiCtx> {
+pub(crate) fn context(
+    generation: &Generation,
+    stdio: &Arc<Stdio>,
+    current: &Arc<CurrentRecord>,
+) -> wasmtime::Result<WasiCtx> {
     let (grants, logs) = (&generation.spec().grants, generation.logs());
     let mut builder = WasiCtxBuilder::new();
     if grants.clock != Clock::Real {
-        builder.wall_clock(RecordClock(Arc::clone(moment))).monotonic_clock(RecordClock(Arc::clone(moment)));
+        builder.wall_clock(RecordClock(Arc::clone(current))).monotonic_clock(RecordClock(Arc::clone(current)));
     }
     let random = |stream| match grants.random {
         Randomness::Real => Random::system(),
-        Randomness::Seeded | Randomness::None => Random::of_record(moment, generation.topics(), stream),
+        Randomness::Seeded | Randomness::None => Random::of_record(current, generation.topics(), stream),
     };
     builder.secure_random(random(0)).insecure_random(random(1));
     if grants.random != Randomness::Real {

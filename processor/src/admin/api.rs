@@ -85,7 +85,7 @@ pub(super) async fn partitions(State(status): State<Arc<Status>>) -> Response {
 
 pub(super) async fn transforms(State(status): State<Arc<Status>>) -> Response {
     let Some(running) = status.running() else { return not_running() };
-    let (_, plan) = running.wanted.get();
+    let (_, plan) = running.desired.get();
     let all: Vec<Value> = (0..plan.transforms.len()).map(|index| summary(&plan, index)).collect();
     Json(json!({ "transforms": all })).into_response()
 }
@@ -96,7 +96,7 @@ pub(super) async fn transform(
 ) -> Response {
     let Ok(Path(name)) = name else { return unknown("?") };
     let (Some(running), Some(control)) = (status.running(), status.control()) else { return not_running() };
-    let (_, plan) = running.wanted.get();
+    let (_, plan) = running.desired.get();
     let Some(index) = plan.transforms.iter().position(|transform| *transform.name == *name) else {
         return unknown(&name);
     };

@@ -10,7 +10,6 @@
 //! but [`tap`], where the configuration allows it.
 
 mod api;
-mod impatient;
 mod live;
 mod orders;
 mod page;
@@ -21,6 +20,7 @@ mod snapshot;
 mod tap;
 #[cfg(test)]
 mod tests;
+mod write_timeout;
 
 use crate::config::Tap;
 use crate::control::generations::Generations;

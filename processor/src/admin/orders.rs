@@ -91,7 +91,7 @@ pub(super) async fn resume(State(status): State<Arc<Status>>, transform: Name) -
 fn hold(status: &Status, transform: Name, change: fn(&Allowance) -> bool, said: &'static str) -> Response {
     let Some(running) = status.running() else { return not_running() };
     let Ok(Path(transform)) = transform else { return unknown("?") };
-    let (_, plan) = running.wanted.get();
+    let (_, plan) = running.desired.get();
     let Some(allowance) = plan.allowances.iter().find(|allowance| *allowance.name == *transform) else {
         return unknown(&transform);
     };

@@ -1,9 +1,9 @@
 //! Takes connections, on the port and on the Unix socket: so many at a time, and none may keep us waiting. A request's head
 //! must come within [`HEAD_MAX`] and be small; bodies are not read at all, no request needs one. An answer must be taken
-//! ([`Impatient`]), and a connection is closed at some age, however busy it is. Binds when the process starts, so that a
+//! ([`WriteTimeout`]), and a connection is closed at some age, however busy it is. Binds when the process starts, so that a
 //! place in use is found then.
 
-use super::impatient::Impatient;
+use super::write_timeout::WriteTimeout;
 use super::{Places, Status, Way, Who, live, routes};
 use axum::Extension;
 use axum::serve::Listener;
@@ -89,7 +89,7 @@ async fn accept<L: Listener>(
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_MAX)
             .max_buf_size(BUFFER_MAX)
-            .serve_connection(TokioIo::new(Impatient::new(stream, bounds.stalled)), service);
+            .serve_connection(TokioIo::new(WriteTimeout::new(stream, bounds.stalled)), service);
         tokio::spawn(async move {
             let _place = place;
             let mut connection = pin!(connection);

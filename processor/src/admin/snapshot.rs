@@ -131,7 +131,7 @@ impl Snapshot {
     }
 
     fn fill(&mut self, running: &Running, control: &Control) {
-        let (_, plan) = running.wanted.get();
+        let (_, plan) = running.desired.get();
         let all = running.workers.iter().map(|worker| worker.read()).fold(Totals::default(), |a, b| a + b);
         self.application = plan.application.to_string();
         self.started = true;

@@ -5,8 +5,8 @@ use super::snapshot::{Input, Rejected, Snapshot, Transform};
 use super::*;
 use crate::dataplane::breaker::{Allowance, Breaker, Budget, Then};
 use crate::dataplane::counters::{Counters, WorkerStatus};
+use crate::dataplane::desired::Desired;
 use crate::dataplane::plan::Plan;
-use crate::dataplane::wanted::Wanted;
 use pelton_sandbox::{Ceiling, Engine, EngineConfig};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -43,13 +43,13 @@ fn running(worker: &Arc<Counters>, plan: Plan) -> Arc<Running> {
         cache_dir: None,
         cache_bytes: 0,
         ceiling: Ceiling { memory: 16 << 20, instances: 1 },
-        workshop: None,
+        compiler: None,
         runtime: tokio::runtime::Handle::current(),
     });
     Arc::new(Running {
         workers: vec![Arc::clone(worker)],
         lanes: 2,
-        wanted: Arc::new(Wanted::new(Arc::new(plan))),
+        desired: Arc::new(Desired::new(Arc::new(plan))),
         engine: engine.unwrap(),
         reloads: Arc::default(),
         partition_metrics: false,

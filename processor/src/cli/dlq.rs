@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Answer, counted, harmless, or_none, quoted, quoted_json, table};
 use super::{Exit, Global, Output};
-use crate::tools::letters::{self, Filter, Letter};
+use crate::tools::dead_letters::{self, DeadLetter, Filter};
 use crate::tools::replay::{self, Report, Request};
 use crate::tools::{Cluster, ToolError, instant};
 
@@ -118,11 +118,12 @@ pub(super) fn dlq(global: &Global, command: &Command) -> Exit {
 }
 
 fn count(cluster: &Cluster<'_>, list: &List) -> Result<Answer, ToolError> {
-    let (topics, transform) = letters::choose(cluster, list.which.transform.as_deref(), list.which.topic.as_deref())?;
+    let (topics, transform) =
+        dead_letters::choose(cluster, list.which.transform.as_deref(), list.which.topic.as_deref())?;
     let filter = Filter { transform, codes: Vec::new() };
     let (mut rows, mut found, mut remarks) = (Vec::new(), Vec::new(), Vec::new());
     for topic in topics {
-        let (counts, cut) = letters::count(cluster, &topic.topic, &filter, list.limit)?;
+        let (counts, cut) = dead_letters::count(cluster, &topic.topic, &filter, list.limit)?;
         let letters: u64 = counts.values().map(|count| count.letters).sum();
         if cut {
             remarks
@@ -158,12 +159,13 @@ fn count(cluster: &Cluster<'_>, list: &List) -> Result<Answer, ToolError> {
 }
 
 fn print(cluster: &Cluster<'_>, show: &Show) -> Result<Answer, ToolError> {
-    let (topics, transform) = letters::choose(cluster, show.which.transform.as_deref(), show.which.topic.as_deref())?;
+    let (topics, transform) =
+        dead_letters::choose(cluster, show.which.transform.as_deref(), show.which.topic.as_deref())?;
     let filter = Filter { transform, codes: show.code.clone() };
     let limit = usize::try_from(show.limit).unwrap_or(usize::MAX);
     let (mut text, mut found, mut remarks) = (String::new(), Vec::new(), Vec::new());
     for topic in &topics {
-        let (letters, cut) = letters::list(cluster, &topic.topic, &filter, limit)?;
+        let (letters, cut) = dead_letters::list(cluster, &topic.topic, &filter, limit)?;
         if cut {
             remarks.push(format!("`{}` has more than {limit} of them (`--limit`)", topic.topic));
         }
@@ -182,7 +184,7 @@ fn print(cluster: &Cluster<'_>, show: &Show) -> Result<Answer, ToolError> {
     Ok(Answer { text, json: json!({"topics": found}), remarks })
 }
 
-fn line(letter: &Letter, values: bool) -> Vec<String> {
+fn line(letter: &DeadLetter, values: bool) -> Vec<String> {
     let mut line = vec![
         format!("{}@{}", letter.record.partition, letter.record.offset),
         or_none(letter.rejected_ms.map(instant::format)),
@@ -197,7 +199,7 @@ fn line(letter: &Letter, values: bool) -> Vec<String> {
     line
 }
 
-fn line_json(letter: &Letter, values: bool) -> Value {
+fn line_json(letter: &DeadLetter, values: bool) -> Value {
     let source = letter.source.as_ref();
     let source = source.map(|s| json!({"topic": s.topic, "partition": s.partition, "offset": s.offset}));
     let mut line = json!({
@@ -221,7 +223,7 @@ fn send(cluster: &Cluster<'_>, replay: &Replay) -> Result<Answer, ToolError> {
         return Err(ToolError::Usage("say whose: `--transform NAME` or `--topic TOPIC`".to_owned()));
     }
     let (topics, transform) =
-        letters::choose(cluster, replay.which.transform.as_deref(), replay.which.topic.as_deref())?;
+        dead_letters::choose(cluster, replay.which.transform.as_deref(), replay.which.topic.as_deref())?;
     let filter = Filter { transform, codes: replay.code.clone() };
     let (mut rows, mut found, mut remarks) = (Vec::new(), Vec::new(), Vec::new());
     // A transform has one topic of dead letters, and one topic was asked for: there is one.

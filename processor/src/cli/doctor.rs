@@ -1,4 +1,4 @@
-//! `pelton doctor`: what [`crate::tools::doctor`] finds, and whether the admin server can have its place, as a list.
+//! `pelton doctor`: what [`crate::tools::doctor`] finds, and whether the admin server can bind its address, as a list.
 
 use clap::Args;
 use hyper::{Method, StatusCode};
@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use super::answer::{counted, harmless};
-use super::place::Place;
+use super::endpoint::Endpoint;
 use super::{Exit, Global, Output, logging, print};
 use crate::config::{Admin, Config};
 use crate::tools::doctor::{self, Finding, Status};
@@ -72,11 +72,11 @@ fn admin(config: &Config) -> Vec<Finding> {
         return vec![Finding::ok(POINT, "off: there are no probes, no metrics and no orders")];
     };
     let mut findings = Vec::new();
-    let place = Place::to_read(&config.admin).and_then(|place| {
-        let answer = place.ask_now(&Method::GET, "/api/v1/status", PATIENCE)?;
-        Ok((place.name(), answer))
+    let endpoint = Endpoint::to_read(&config.admin).and_then(|endpoint| {
+        let answer = endpoint.ask_now(&Method::GET, "/api/v1/status", PATIENCE)?;
+        Ok((endpoint.name(), answer))
     });
-    match place {
+    match endpoint {
         Ok((name, (StatusCode::OK, answer))) if answer["version"].is_string() => {
             findings.push(running(config, &answer).about(name));
             return findings;

@@ -12,7 +12,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::answer::harmless;
-use super::place::Place;
+use super::endpoint::Endpoint;
 use super::{Exit, Global, Output, print};
 use crate::config::{self, Admin, ConfigErrors};
 
@@ -58,7 +58,7 @@ pub(super) fn health(global: &Global, health: &Health) -> Exit {
         }
     };
     let (path, key) = health.probe();
-    let asked = Place::to_read(&admin).and_then(|place| place.ask_now(&Method::GET, path, PATIENCE));
+    let asked = Endpoint::to_read(&admin).and_then(|endpoint| endpoint.ask_now(&Method::GET, path, PATIENCE));
     let (status, answer) = match asked {
         Ok(answer) => answer,
         Err(error) => {

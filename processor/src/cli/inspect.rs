@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::answer::harmless;
 use super::{Exit, Output, print};
 use crate::config::Sandbox;
-use crate::control::workshop;
+use crate::control::compiler;
 use pelton_sandbox::{Ceiling, Engine, EngineConfig, Grants, Inspection, LoadError, World};
 
 #[derive(Debug, Args)]
@@ -59,8 +59,8 @@ pub(super) fn inspect(arguments: &Arguments) -> Exit {
 fn look(bytes: &[u8]) -> Result<(Inspection, Duration), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let ceiling = Ceiling { instances: 1, ..Ceiling::default() };
-    let workshop = Some(workshop(&Sandbox::default()));
-    let config = EngineConfig { cache_dir: None, cache_bytes: 0, ceiling, workshop, runtime: runtime.handle().clone() };
+    let compiler = Some(compiler(&Sandbox::default()));
+    let config = EngineConfig { cache_dir: None, cache_bytes: 0, ceiling, compiler, runtime: runtime.handle().clone() };
     let engine = Engine::new(config)?;
     let started = Instant::now();
     let module = engine.load_bytes(bytes, None)?;

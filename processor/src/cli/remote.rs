@@ -8,7 +8,7 @@ use hyper::{Method, StatusCode};
 use serde_json::Value;
 
 use super::answer::{harmless, table};
-use super::place::{self, Place};
+use super::endpoint::{self, Endpoint};
 use super::{Exit, Global, Output, print};
 
 /// Longer than the slowest module takes to compile.
@@ -156,7 +156,7 @@ pub(super) fn ask(global: &Global, look: &Look, method: &Method, path: &str, sho
         Ok(loaded) => loaded,
         Err(errors) => return global.refuse(&errors),
     };
-    let asked = Place::of(&loaded.config.admin).and_then(|place| place.ask_now(method, path, PATIENCE));
+    let asked = Endpoint::of(&loaded.config.admin).and_then(|endpoint| endpoint.ask_now(method, path, PATIENCE));
     let (status, answer) = match asked {
         Ok(answer) => answer,
         Err(error) => return error.refuse(),
@@ -170,5 +170,5 @@ pub(super) fn ask(global: &Global, look: &Look, method: &Method, path: &str, sho
     }
     let exit = if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) { Exit::Auth } else { exit };
     let said = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
-    place::refuse(exit, &said("code"), &said("message"), &said("advice"))
+    endpoint::refuse(exit, &said("code"), &said("message"), &said("advice"))
 }

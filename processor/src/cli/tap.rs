@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use serde_json::Value;
 
 use super::answer::harmless;
-use super::place::{self, Place, Unanswered};
+use super::endpoint::{self, Endpoint, Unanswered};
 use super::{Exit, Global, Output};
 use crate::config::Millis;
 
@@ -66,7 +66,8 @@ pub(super) fn tap(global: &Global, tap: &Tap) -> Exit {
         Ok(loaded) => loaded,
         Err(errors) => return global.refuse(&errors),
     };
-    let asked = Place::of(&loaded.config.admin).and_then(|place| place::runtime()?.block_on(listen(&place, tap)));
+    let asked =
+        Endpoint::of(&loaded.config.admin).and_then(|endpoint| endpoint::runtime()?.block_on(listen(&endpoint, tap)));
     asked.unwrap_or_else(|error| error.refuse())
 }
 
@@ -91,27 +92,28 @@ fn escaped(text: &str) -> String {
     text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
-async fn listen(place: &Place, tap: &Tap) -> Result<Exit, Unanswered> {
-    let answer = place.open(&Method::POST, &tap.path()).await?;
+async fn listen(endpoint: &Endpoint, tap: &Tap) -> Result<Exit, Unanswered> {
+    let answer = endpoint.open(&Method::POST, &tap.path()).await?;
     let status = answer.status();
     if !status.is_success() {
-        let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await.map_err(|error| place.lost(error))?;
+        let body =
+            Limited::new(answer.into_body(), ANSWER_MAX).collect().await.map_err(|error| endpoint.lost(error))?;
         let refusal: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
         let said = |key: &str, usual: &str| refusal[key].as_str().unwrap_or(usual).to_owned();
         let exit = if matches!(status.as_u16(), 401 | 403) { Exit::Auth } else { Exit::Failed };
         let (code, message) = (said("code", "admin.answer"), said("message", status.as_str()));
-        return Ok(place::refuse(exit, &code, &message, &said("advice", "is it Pelton that answers there?")));
+        return Ok(endpoint::refuse(exit, &code, &message, &said("advice", "is it Pelton that answers there?")));
     }
-    lines(place, tap, answer.into_body()).await
+    lines(endpoint, tap, answer.into_body()).await
 }
 
-async fn lines(place: &Place, tap: &Tap, mut body: Incoming) -> Result<Exit, Unanswered> {
+async fn lines(endpoint: &Endpoint, tap: &Tap, mut body: Incoming) -> Result<Exit, Unanswered> {
     let (mut waiting, mut dropped) = (Vec::new(), 0);
     loop {
         let frame = tokio::time::timeout(SILENCE_MAX, body.frame()).await;
-        let frame = frame.map_err(|_| place.lost(format!("nothing for {} s", SILENCE_MAX.as_secs())))?;
-        let Some(frame) = frame else { return Err(place.lost("the process has ended the connection")) };
-        if let Ok(data) = frame.map_err(|error| place.lost(error))?.into_data() {
+        let frame = frame.map_err(|_| endpoint.lost(format!("nothing for {} s", SILENCE_MAX.as_secs())))?;
+        let Some(frame) = frame else { return Err(endpoint.lost("the process has ended the connection")) };
+        if let Ok(data) = frame.map_err(|error| endpoint.lost(error))?.into_data() {
             waiting.extend_from_slice(&data);
         }
         while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::error::{Code, ConfigError, Place};
 use super::formats;
-use super::near;
 use super::schema::Schema;
+use super::suggest;
 use super::tree::{Class, Entry, Kind, Map, Node, Null, Origin, Scalar, integer};
 
 /// All that is wrong with `tree` by itself. Afterwards the tree holds every default.
@@ -88,7 +88,7 @@ impl Checker {
         let keys = || schema.properties().into_iter().flat_map(|keys| keys.keys().map(String::as_str));
         let error =
             ConfigError::new(Code::UnknownKey, path, &entry.key_origin, format!("there is no key `{key}` here"));
-        let error = error.suggest(near::meant(key, keys()));
+        let error = error.suggest(suggest::meant(key, keys()));
         let elsewhere = keys().find(|section| schema.property(section).is_some_and(|to| to.property(key).is_some()));
         self.errors.push(match elsewhere {
             Some(section) if error.suggestion.is_none() => error.help(format!("`{key}` belongs into `{section}`")),
@@ -194,7 +194,7 @@ impl Checker {
         }
         let message = format!("`{path}` cannot be `{}`", shown(text));
         let error = ConfigError::new(Code::Value, path, origin, message);
-        let meant = near::meant(text, words.iter().filter_map(|word| word.as_str()));
+        let meant = suggest::meant(text, words.iter().filter_map(|word| word.as_str()));
         self.errors.push(error.suggest(meant).help(format!("expected {}", schema.describe())));
     }
 

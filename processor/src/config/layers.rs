@@ -8,9 +8,9 @@ use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 use super::error::{Code, ConfigError, Refused};
-use super::near::folded;
 use super::schema::Schema;
 use super::source::Source;
+use super::suggest::folded;
 use super::tree::{Class, Entry, Kind, Map, Node, Origin, Scalar};
 use super::yaml;
 

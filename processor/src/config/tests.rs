@@ -10,7 +10,7 @@ use super::schema::Schema;
 use super::source::Source;
 use super::tree::{Node, Origin, merge};
 use super::types::{Bytes, Config, Millis, Percent};
-use super::{check, formats, layers, near, redact, schema, yaml};
+use super::{check, formats, layers, redact, schema, suggest, yaml};
 
 const NONE: Origin = Origin::Default("");
 
@@ -118,7 +118,7 @@ proptest! {
         for format in FORMATS {
             let _ = formats::check(format, &text);
         }
-        let _ = (near::meant(&text, ["deadline"].into_iter()), redact::suspicious(&text));
+        let _ = (suggest::meant(&text, ["deadline"].into_iter()), redact::suspicious(&text));
     }
 }
 

@@ -13,5 +13,5 @@ mod topics;
 mod transforms;
 pub mod triggers;
 
-pub use prepare::{COMPILE_MODULE, check_environment, workshop};
+pub use prepare::{COMPILE_MODULE, check_environment, compiler};
 pub use supervisor::{Ended, Genuine, Parts, run};

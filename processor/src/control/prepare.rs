@@ -5,17 +5,17 @@ use super::generations::{Generations, Stage};
 use super::topics::Topics;
 use super::transforms::{Making, Rejected, transforms};
 use crate::admin::Places;
+use crate::cgroup;
 use crate::config::{
     Admin, Code, Config, ConfigError, ConfigErrors, Guarantee, Latency, Listen, Loaded, OverBudget, Sandbox, Secret,
     Transform,
 };
 use crate::dataplane::breaker::{self, Allowance, Breaker, Budget};
+use crate::dataplane::desired::Desired;
 use crate::dataplane::kafka::{Identity, Membership};
 use crate::dataplane::plan::{DeliveryPlan, Plan, TransformPlan};
-use crate::dataplane::wanted::Wanted;
-use crate::room;
 use pelton_kafka::Properties;
-use pelton_sandbox::{Ceiling, Engine, EngineConfig, Workshop, harmless};
+use pelton_sandbox::{Ceiling, CompilerProcess, Engine, EngineConfig, harmless};
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +55,7 @@ pub struct Prepared {
     pub partition_metrics: bool,
     /// Partitions of all input topics together: more workers than these would stand idle.
     pub partitions: usize,
-    pub wanted: Arc<Wanted>,
+    pub desired: Arc<Desired>,
     pub generations: Arc<Generations>,
     // Also keeps the pool that the instances live in.
     pub(super) engine: Engine,
@@ -142,7 +142,7 @@ fn prepare_with(
     generations.settle(&plan, "start", Stage::Leaving);
     Ok(Prepared {
         partitions: plan.inputs.iter().map(|topic| topic.partitions as usize).sum(),
-        wanted: Arc::new(Wanted::new(Arc::clone(&plan))),
+        desired: Arc::new(Desired::new(Arc::clone(&plan))),
         plan,
         identity,
         latency: config.delivery.latency,
@@ -227,7 +227,7 @@ fn engine(config: &Config, runtime: &tokio::runtime::Handle, problems: &mut Prob
         cache_dir,
         cache_bytes: config.sandbox.cache_size.get(),
         ceiling,
-        workshop: Some(workshop(&config.sandbox)),
+        compiler: Some(compiler(&config.sandbox)),
         runtime: runtime.clone(),
     }) {
         Ok(engine) => Some(engine),
@@ -251,12 +251,12 @@ pub(super) fn instances(config: &Config) -> usize {
 }
 
 /// Modules are compiled by this very program, started again with a word that only it knows.
-pub fn workshop(sandbox: &Sandbox) -> Workshop {
-    Workshop {
+pub fn compiler(sandbox: &Sandbox) -> CompilerProcess {
+    CompilerProcess {
         // also when its file was replaced meanwhile
         program: "/proc/self/exe".into(),
         arguments: vec![COMPILE_MODULE.into()],
-        memory: compile_memory(sandbox, room::memory_limit()),
+        memory: compile_memory(sandbox, cgroup::memory_limit()),
         time: sandbox.compile_time.duration(),
     }
 }

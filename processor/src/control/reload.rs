@@ -12,8 +12,8 @@ use super::topics::Topics;
 use super::transforms::{Making, Rejected, transforms};
 use crate::config::{self, Config, ConfigErrors, Likeness, Loaded, Paint, Sources};
 use crate::dataplane::breaker::{Allowance, Breaker};
+use crate::dataplane::desired::Desired;
 use crate::dataplane::plan::{Plan, TransformPlan};
-use crate::dataplane::wanted::Wanted;
 use crate::telemetry::ReloadCounts;
 use pelton_kafka::Properties;
 use pelton_sandbox::{Engine, Generation};
@@ -32,7 +32,7 @@ pub struct Reloader {
     engine: Engine,
     /// Whom to ask for topics.
     cluster: Properties,
-    wanted: Arc<Wanted>,
+    desired: Arc<Desired>,
     generations: Arc<Generations>,
     /// Held for as long as a reload takes.
     state: Mutex<State>,
@@ -78,13 +78,13 @@ impl Reloader {
         loaded: &Loaded,
         engine: Engine,
         cluster: Properties,
-        wanted: Arc<Wanted>,
+        desired: Arc<Desired>,
         generations: Arc<Generations>,
     ) -> Self {
         let files = Mutex::new(files(&sources, &loaded.config));
         let shown = Arc::new(Mutex::new(loaded.to_json(false)));
         let state = Mutex::new(State { config: loaded.config.clone(), rejected: Rejected::new() });
-        Reloader { sources, engine, cluster, wanted, generations, state, files, shown, counts: Arc::default() }
+        Reloader { sources, engine, cluster, desired, generations, state, files, shown, counts: Arc::default() }
     }
 
     /// The files whose change asks for a reload: configurations, modules, signatures.
@@ -129,7 +129,7 @@ impl Reloader {
         if !fixed.is_empty() {
             return Err(Refused::Fixed(fixed));
         }
-        let (_, old) = self.wanted.get();
+        let (_, old) = self.desired.get();
         let mut problems = Problems::new(&loaded);
         let mut topics = Topics::of(&loaded.config, Some(&old));
         topics.look_up(&self.cluster, &mut problems);
@@ -159,7 +159,7 @@ impl Reloader {
     pub fn look_after(&self) {
         self.generations.sweep();
         let Ok(mut state) = self.state.try_lock() else { return };
-        let (_, plan) = self.wanted.get();
+        let (_, plan) = self.desired.get();
         let tried = plan.transforms.iter().filter_map(|t| Some((Arc::clone(&t.name), Arc::clone(t.trial.as_ref()?))));
         for (name, trial) in tried {
             let Some(rollout) =
@@ -208,7 +208,7 @@ impl Reloader {
     pub fn roll_back(&self, name: &str, cause: &str) -> Outcome {
         let started = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, plan) = self.wanted.get();
+        let (_, plan) = self.desired.get();
         let Some(transform) = plan.transforms.iter().find(|t| *t.name == *name) else { return unknown(name) };
         if let Some(trial) = &transform.trial {
             self.roll_back_trial(&mut state, name, &trial.generation, cause);
@@ -236,7 +236,7 @@ impl Reloader {
     pub fn promote(&self, name: &str, cause: &str) -> Outcome {
         let started = Instant::now();
         let _state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, plan) = self.wanted.get();
+        let (_, plan) = self.desired.get();
         let Some(transform) = plan.transforms.iter().find(|t| *t.name == *name) else { return unknown(name) };
         if transform.trial.is_none() {
             return Outcome::Refused {
@@ -251,7 +251,7 @@ impl Reloader {
 
     /// The present plan with one transform changed is wanted.
     fn amend(&self, name: &str, cause: &str, end: Stage, change: impl FnOnce(&mut TransformPlan, &mut Allowance)) {
-        let (_, old) = self.wanted.get();
+        let (_, old) = self.desired.get();
         let mut plan = Plan::clone(&old);
         let both = plan.transforms.iter_mut().zip(&mut plan.allowances).find(|(t, _)| *t.name == *name);
         if let Some((transform, allowance)) = both {
@@ -262,7 +262,7 @@ impl Reloader {
 
     fn want(&self, plan: Plan, cause: &str, end: Stage) {
         self.generations.settle(&plan, cause, end);
-        self.wanted.set(Arc::new(plan));
+        self.desired.set(Arc::new(plan));
     }
 }
 

@@ -13,11 +13,11 @@ use crate::admin::{self, Control};
 use crate::config::{Admin, Code, ConfigError, Likeness, Loaded, Sources, Tap};
 use crate::dataplane::breaker::TimeSpent;
 use crate::dataplane::counters::{Counters, Totals, WorkerStatus};
-use crate::dataplane::holds::Holds;
 use crate::dataplane::isolation::Refusal;
 use crate::dataplane::kafka::{KafkaProgress, KafkaSource, consumer_properties, producer_properties};
 use crate::dataplane::lanes::Lanes;
 use crate::dataplane::pace::BatchSize;
+use crate::dataplane::pauses::Pauses;
 use crate::dataplane::plan::Plan;
 use crate::dataplane::ports::{Sink, Source};
 use crate::dataplane::process::Processor;
@@ -160,9 +160,9 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
             "transform is ready"
         );
     }
-    let Prepared { engine, producer, wanted, generations, .. } = &prepared;
-    let (wanted, generations) = (Arc::clone(wanted), Arc::clone(generations));
-    let reloader = Reloader::new(sources.clone(), loaded, engine.clone(), producer.clone(), wanted, generations);
+    let Prepared { engine, producer, desired, generations, .. } = &prepared;
+    let (desired, generations) = (Arc::clone(desired), Arc::clone(generations));
+    let reloader = Reloader::new(sources.clone(), loaded, engine.clone(), producer.clone(), desired, generations);
     let reloader = Arc::new(reloader);
     let ended =
         runtime.block_on(supervise(&prepared, &exporting, &reloader, parts, count, (&status, files), &mut signals));
@@ -226,7 +226,7 @@ async fn supervise(
     let observed = Arc::new(Observed {
         workers: running.iter().map(|worker| Arc::clone(&worker.counters)).collect(),
         lanes: LANES as u64,
-        wanted: Arc::clone(&prepared.wanted),
+        desired: Arc::clone(&prepared.desired),
         engine: prepared.engine.clone(),
         reloads: Arc::clone(&reloader.counts),
         partition_metrics: prepared.partition_metrics,
@@ -402,9 +402,9 @@ fn start(
     report: &UnboundedSender<Verdict>,
     counters: &Arc<Counters>,
 ) -> Result<Arc<Wake>, Box<dyn std::error::Error>> {
-    let Prepared { identity, wanted, .. } = prepared;
-    let (version, plan) = wanted.get();
-    let (plan, wanted) = (&plan, Arc::clone(wanted));
+    let Prepared { identity, desired, .. } = prepared;
+    let (version, plan) = desired.get();
+    let (plan, desired) = (&plan, Arc::clone(desired));
     let latency = prepared.latency;
     let wake = Arc::new(Wake::new()?);
     let properties = consumer_properties(identity, index, latency, &prepared.membership, &prepared.consumer);
@@ -447,12 +447,12 @@ fn start(
                           refusal: Option<&Refusal>,
                           sink: &mut _,
                           spent: &mut _| { processor.run(plan, batch, refusal, sink, spent) },
-                wanted,
+                desired,
                 plan: Arc::clone(&plan),
                 version,
                 size: BatchSize::new(&plan.delivery, plan.deadline()),
                 spent: TimeSpent::new(plan.transforms.len()),
-                holds: Holds::new(&plan.allowances),
+                pauses: Pauses::new(&plan.allowances),
                 orders,
                 drain_limit: plan.delivery.drain_limit,
             };

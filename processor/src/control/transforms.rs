@@ -1,5 +1,5 @@
 //! From a configured transform to one that is ready to run: its module is loaded, linked, configured and checked with recent
-//! records, and gets its seat beside the generation that runs: at once, or on trial. What runs already just so is taken over.
+//! records, and gets its place beside the generation that runs: at once, or on trial. What runs already just so is taken over.
 
 use super::generations::Generations;
 use super::prepare::{Problems, chain, instances};
@@ -80,8 +80,8 @@ pub(super) fn transforms(
                 continue;
             }
         };
-        match seats(name.as_str(), transform, &module, spec, making) {
-            Ok(seats) => plans.push(transform_plan(name.as_str(), transform, seats, topics)),
+        match versions(name.as_str(), transform, &module, spec, making) {
+            Ok(versions) => plans.push(transform_plan(name.as_str(), transform, versions, topics)),
             Err(Unfit { key, message, help }) => problems.add(Code::Unfit, &at(key), message, help),
         }
     }
@@ -89,7 +89,7 @@ pub(super) fn transforms(
 }
 
 /// Who serves, who is tried, and who served before.
-struct Seats {
+struct Versions {
     serving: Generation,
     trial: Option<Arc<Trial>>,
     previous: Option<Generation>,
@@ -105,17 +105,23 @@ struct Unfit {
 }
 
 /// Finds or makes the generation that the configuration wants of this transform, and its place beside the old one.
-fn seats(name: &str, transform: &Transform, module: &Module, spec: Spec, making: &Making<'_>) -> Result<Seats, Unfit> {
+fn versions(
+    name: &str,
+    transform: &Transform,
+    module: &Module,
+    spec: Spec,
+    making: &Making<'_>,
+) -> Result<Versions, Unfit> {
     let wanted = |generation: &Generation| generation.digest() == module.digest() && *generation.spec() == spec;
     let Some(running) = making.old.and_then(|old| old.transforms.iter().find(|t| *t.name == *name)) else {
         let serving = make(name, module, spec, making, None)?;
         let (samples, tap) = (Arc::default(), Arc::default());
-        return Ok(Seats { serving, trial: None, previous: None, held_back: false, samples, tap });
+        return Ok(Versions { serving, trial: None, previous: None, held_back: false, samples, tap });
     };
     let (samples, tap) = (Arc::clone(&running.samples), Arc::clone(&running.tap));
     let (serving, previous) = (running.generation.clone(), running.previous.clone());
     if wanted(&serving) {
-        return Ok(Seats { serving, trial: None, previous, held_back: false, samples, tap });
+        return Ok(Versions { serving, trial: None, previous, held_back: false, samples, tap });
     }
     if making.rejected.get(name).is_some_and(|(digest, of)| *digest == module.digest() && *of == spec) {
         tracing::warn!(
@@ -125,7 +131,7 @@ fn seats(name: &str, transform: &Transform, module: &Module, spec: Spec, making:
             advice = "change the module or its settings, or `pelton reload --retry`",
             "this version was rolled back: the one that runs goes on"
         );
-        return Ok(Seats { serving, trial: running.trial.clone(), previous, held_back: true, samples, tap });
+        return Ok(Versions { serving, trial: running.trial.clone(), previous, held_back: true, samples, tap });
     }
     let kind = rollout::kind(&transform.rollout).map(|(kind, _)| kind);
     let spec_of = serving.spec();
@@ -140,14 +146,14 @@ fn seats(name: &str, transform: &Transform, module: &Module, spec: Spec, making:
     if let (Some(tried), Some(kind)) = (tried, kind)
         && tried.kind == kind
     {
-        return Ok(Seats { serving, trial: Some(Arc::clone(tried)), previous, held_back: false, samples, tap });
+        return Ok(Versions { serving, trial: Some(Arc::clone(tried)), previous, held_back: false, samples, tap });
     }
     let next = match tried.map(|trial| &trial.generation).or(previous.as_ref().filter(|g| wanted(g))) {
         Some(known) => known.clone(),
         None => make(name, module, spec.clone(), making, Some(&samples))?,
     };
     match kind {
-        Some(kind) => Ok(Seats {
+        Some(kind) => Ok(Versions {
             serving,
             trial: Some(Arc::new(Trial::new(next, kind))),
             previous: previous.filter(|g| !wanted(g)),
@@ -155,7 +161,7 @@ fn seats(name: &str, transform: &Transform, module: &Module, spec: Spec, making:
             samples,
             tap,
         }),
-        None => Ok(Seats { serving: next, trial: None, previous: Some(serving), held_back: false, samples, tap }),
+        None => Ok(Versions { serving: next, trial: None, previous: Some(serving), held_back: false, samples, tap }),
     }
 }
 
@@ -295,10 +301,10 @@ fn spec(name: &str, transform: &Transform, guest_text: bool) -> Result<Spec, Str
     })
 }
 
-fn transform_plan(name: &str, transform: &Transform, seats: Seats, topics: &Topics) -> TransformPlan {
+fn transform_plan(name: &str, transform: &Transform, versions: Versions, topics: &Topics) -> TransformPlan {
     let own =
         |input: &InputTopic| transform.input.topics.iter().position(|t| t.as_str() == &*input.name).map(|i| i as u32);
-    let Seats { serving, trial, previous, held_back, samples, tap } = seats;
+    let Versions { serving, trial, previous, held_back, samples, tap } = versions;
     TransformPlan {
         name: Arc::from(name),
         digest: Arc::from(serving.digest().to_string()),

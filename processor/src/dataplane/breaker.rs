@@ -49,7 +49,7 @@ impl Allowance {
         self.by_hand.load(Ordering::Acquire).then_some(Paused::Hand)
     }
 
-    /// Holds the transform until [`Allowance::resume`]. `false`: somebody has done so before.
+    /// Pauses the transform until [`Allowance::resume`]. `false`: somebody has done so before.
     pub fn pause(&self) -> bool {
         !self.by_hand.swap(true, Ordering::AcqRel)
     }

@@ -5,8 +5,8 @@ use super::plan::{DeliveryPlan, Plan};
 use super::ports::{Progress, Source};
 use crate::config::{Assignment, GroupProtocol, Latency};
 use pelton_kafka::{
-    Batch, Consumer, ConsumerError, GroupMetadata, NotAMember, Position, Properties, RebalanceHandler, Standings,
-    TopicPartition, TxnError, Wake,
+    Batch, Consumer, ConsumerError, ConsumerStatistics, GroupMetadata, NotAMember, Position, Properties,
+    RebalanceHandler, TopicPartition, TxnError, Wake,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,8 +48,8 @@ impl Source for KafkaSource {
         self.consumer.forward(partition, lane);
     }
 
-    fn standings(&mut self) -> Option<Standings> {
-        self.consumer.standings()
+    fn statistics(&mut self) -> Option<ConsumerStatistics> {
+        self.consumer.statistics()
     }
 
     fn wait(&mut self, timeout: Duration) {

@@ -3,7 +3,7 @@
 //! worker twice a second, kept where anybody may read it.
 
 use super::assignment::Progress;
-use pelton_kafka::{Position, Standing, TopicPartition};
+use pelton_kafka::{PartitionStatistics, Position, TopicPartition};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -65,16 +65,16 @@ impl Lags {
 }
 
 /// The lag of a partition. `None`: its end is not known yet.
-pub fn lag(progress: &Progress, standing: &Standing) -> Option<Lag> {
-    let end = standing.end?.0;
-    let fetched = standing.next.map_or(-1, |next| next.0);
+pub fn lag(progress: &Progress, statistics: &PartitionStatistics) -> Option<Lag> {
+    let end = statistics.end?.0;
+    let fetched = statistics.next.map_or(-1, |next| next.0);
     // What ends transactions takes offsets too, and no commit ever passes the last of it: who has fetched to the end, and
     // committed all that came of it, is not behind.
     let all_committed = progress.next.is_none() || progress.next == progress.committed;
-    let records = if all_committed && standing.waiting == 0 && fetched >= end {
+    let records = if all_committed && statistics.waiting == 0 && fetched >= end {
         0
     } else {
-        let position = progress.committed.or(progress.first).or(standing.next)?.0;
+        let position = progress.committed.or(progress.first).or(statistics.next)?.0;
         u64::try_from(end - position).unwrap_or(0)
     };
     Some(Lag { records, committed_ms: progress.committed_ms })
@@ -84,8 +84,8 @@ pub fn lag(progress: &Progress, standing: &Standing) -> Option<Lag> {
 mod tests {
     use super::*;
 
-    fn standing(next: i64, end: i64, waiting: u64) -> Standing {
-        Standing { next: Some(Position(next)), end: Some(Position(end)), waiting }
+    fn statistics(next: i64, end: i64, waiting: u64) -> PartitionStatistics {
+        PartitionStatistics { next: Some(Position(next)), end: Some(Position(end)), waiting }
     }
 
     fn progress(first: i64, next: i64, committed: Option<i64>) -> Progress {
@@ -93,27 +93,31 @@ mod tests {
         Progress { first, next, committed: committed.map(Position), committed_ms: committed }
     }
 
-    fn records(progress: Progress, standing: Standing) -> Option<u64> {
-        lag(&progress, &standing).map(|lag| lag.records)
+    fn records(progress: Progress, statistics: PartitionStatistics) -> Option<u64> {
+        lag(&progress, &statistics).map(|lag| lag.records)
     }
 
     #[test]
     fn lag_is_what_lies_between_the_committed_position_and_the_end() {
-        assert_eq!(records(progress(0, 50, Some(40)), standing(90, 100, 40)), Some(60));
-        assert_eq!(records(progress(10, 50, None), standing(90, 100, 40)), Some(90), "nothing committed yet");
-        assert_eq!(records(Progress::default(), standing(30, 100, 3)), Some(70), "nothing taken yet");
-        assert_eq!(records(progress(0, 200, Some(200)), standing(90, 100, 0)), Some(0), "the end is of a while ago");
-        assert_eq!(records(progress(0, 50, Some(40)), Standing { end: None, ..standing(90, 0, 0) }), None);
+        assert_eq!(records(progress(0, 50, Some(40)), statistics(90, 100, 40)), Some(60));
+        assert_eq!(records(progress(10, 50, None), statistics(90, 100, 40)), Some(90), "nothing committed yet");
+        assert_eq!(records(Progress::default(), statistics(30, 100, 3)), Some(70), "nothing taken yet");
+        assert_eq!(records(progress(0, 200, Some(200)), statistics(90, 100, 0)), Some(0), "the end is of a while ago");
+        assert_eq!(records(progress(0, 50, Some(40)), PartitionStatistics { end: None, ..statistics(90, 0, 0) }), None);
     }
 
     #[test]
     fn the_marker_that_ends_a_transaction_is_nothing_to_wait_for() {
         // 99 records and a marker: the position is 99, the end 100.
-        assert_eq!(records(progress(0, 99, Some(99)), standing(100, 100, 0)), Some(0));
-        assert_eq!(records(progress(0, 99, Some(90)), standing(100, 100, 0)), Some(10), "taken and not committed");
-        assert_eq!(records(progress(0, 90, Some(90)), standing(100, 100, 9)), Some(10), "fetched and not taken");
-        assert_eq!(records(progress(0, 99, Some(99)), standing(99, 100, 0)), Some(1), "not fetched yet");
-        assert_eq!(records(Progress::default(), standing(100, 100, 0)), Some(0), "nothing came since it was assigned");
+        assert_eq!(records(progress(0, 99, Some(99)), statistics(100, 100, 0)), Some(0));
+        assert_eq!(records(progress(0, 99, Some(90)), statistics(100, 100, 0)), Some(10), "taken and not committed");
+        assert_eq!(records(progress(0, 90, Some(90)), statistics(100, 100, 9)), Some(10), "fetched and not taken");
+        assert_eq!(records(progress(0, 99, Some(99)), statistics(99, 100, 0)), Some(1), "not fetched yet");
+        assert_eq!(
+            records(Progress::default(), statistics(100, 100, 0)),
+            Some(0),
+            "nothing came since it was assigned"
+        );
     }
 
     #[test]

@@ -17,18 +17,18 @@ mod rebalance;
 
 use super::assignment::Assignment;
 use super::counters::Counters;
-use super::holds::Owned;
 use super::isolation::Refusal;
 use super::lane::{Ending, Lane, Open, Phase};
 use super::pace::{Volume, due_at, due_in};
+use super::pauses::Owned;
 use super::plan::Plan;
 use super::ports::{Progress, Report, Sink};
-use super::told::Told;
+use super::reporting::Reporter;
 use super::traced::Traces;
 use super::utilization::nanos;
 use super::worker::WorkerError;
 use crate::wall::unix_ms;
-use pelton_kafka::{Batch, Blame, Fate, Position, Standings, TopicPartition, TxnError};
+use pelton_kafka::{Batch, Blame, ConsumerStatistics, Fate, Position, TopicPartition, TxnError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ pub struct Lanes<K, P> {
     leave_by: Option<Instant>,
     /// Found in a callback, which cannot return it.
     failure: Option<WorkerError>,
-    told: Told,
+    reporter: Reporter,
     /// Where its transactions are told of.
     pub traces: Option<Arc<Traces>>,
 }
@@ -63,7 +63,7 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
     /// Sinks are not ready yet: each will report.
     pub fn new(sinks: Vec<K>, progress: P, plan: Arc<Plan>, counters: Arc<Counters>) -> Self {
         let assignment = Assignment::new(sinks.len());
-        let told = Told::new(&counters);
+        let reporter = Reporter::new(&counters);
         Lanes {
             lanes: sinks.into_iter().map(Lane::new).collect(),
             progress,
@@ -75,14 +75,14 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             switching: false,
             leave_by: None,
             failure: None,
-            told,
+            reporter,
             traces: None,
         }
     }
 
     /// News of where reading stands.
-    pub fn heard(&mut self, standings: Standings) {
-        self.told.heard(standings);
+    pub fn heard(&mut self, statistics: ConsumerStatistics) {
+        self.reporter.heard(statistics);
     }
 
     /// The worker had nothing to do in between, or nowhere to put it.
@@ -91,19 +91,19 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         let mut lanes = self.assignment.lanes_in_use().peekable();
         let by_brokers = lanes.peek().is_some() && !lanes.any(|lane| self.takes(lane, before));
         drop(lanes);
-        self.told.waited(before, now, by_brokers);
+        self.reporter.waited(before, now, by_brokers);
     }
 
     /// Says how this worker stands, now and then.
     pub fn publish(&mut self, now: Instant) {
-        if !self.told.is_due(now) {
+        if !self.reporter.is_due(now) {
             return;
         }
         let ready = |lane: &&Lane<K>| lane.ready && lane.rollbacks < UNREADY_AFTER && lane.busy(now) < UNREADY_BUSY;
         let ready_lanes = self.lanes.iter().filter(ready).count() as u64;
         let lane = |partition: &TopicPartition| self.assignment.lane(partition).unwrap_or_default();
         let reached = self.assignment.progress().map(|(partition, reached)| (partition, lane(partition), reached));
-        self.told.publish(now, (self.progress.fence().is_ok(), ready_lanes), reached);
+        self.reporter.publish(now, (self.progress.fence().is_ok(), ready_lanes), reached);
     }
 
     pub fn count(&self) -> usize {

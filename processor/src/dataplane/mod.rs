@@ -5,7 +5,7 @@
 //!    [`Progress`](ports::Progress).
 //! 3. [`worker`]: the loop: poll, fetch, process, produce, seal, wait.
 //! 4. [`process`]: one batch through its transforms: records in, one outcome each. What the worker has of one transform is
-//!    in `seat.rs`; [`crew`] shares a batch among several instances.
+//!    in `runner.rs`; [`parallel`] shares a batch among several instances.
 //! 5. [`outcome`]: what becomes of one outcome: outputs, a dead letter, or the end.
 //! 6. [`dead_letter`]: the headers that a rejected record gets.
 //! 7. [`lanes`]: open transactions, sealing them, taking what came of them, and the duty to finish before a revocation.
@@ -13,13 +13,13 @@
 //! 8. [`assignment`]: which partition belongs to which lane, and where reading goes on after a rollback.
 //! 9. [`pace`]: when a transaction is due and how many records fit a batch.
 //! 10. [`isolation`]: finding the record that makes its transactions fail.
-//! 11. [`breaker`], [`holds`]: who may take how much of the others' time and patience, and who is paused.
-//! 12. [`wanted`]: the plan that workers take up at their next transaction boundary. [`trial`], [`samples`]: how the next
+//! 11. [`breaker`], [`pauses`]: who may take how much of the others' time and patience, and who is paused.
+//! 12. [`desired`]: the plan that workers take up at their next transaction boundary. [`trial`], [`samples`]: how the next
 //!     generation of a transform is tried before.
 //! 13. [`counters`], [`histogram`], [`lag`], [`utilization`]: what is told of all that; how a worker stands, in
-//!     `told.rs`.
+//!     `reporting.rs`.
 //!     [`tap`]: copies of records for somebody who looks.
-//! 14. [`traced`], [`onward`]: records that are followed, and what their outputs carry on of their traces.
+//! 14. [`traced`], [`propagation`]: records that are followed, and what their outputs carry on of their traces.
 //! 15. [`sink`]: a lane as its worker sees it, and how a call that never returns is left behind.
 //! 16. [`committer`]: the thread that ends transactions, and mends a lane when one fails.
 //! 17. [`kafka`]: the ports over `pelton-kafka`, and the librdkafka properties that the loop relies on.
@@ -30,32 +30,32 @@ pub mod assignment;
 pub mod breaker;
 pub mod committer;
 pub mod counters;
-pub mod crew;
 pub mod dead_letter;
+pub mod desired;
 pub mod histogram;
-pub mod holds;
 pub mod isolation;
 pub mod kafka;
 pub mod lag;
 mod lane;
 pub mod lanes;
-pub mod onward;
 pub mod outcome;
 pub mod pace;
+pub mod parallel;
+pub mod pauses;
 pub mod plan;
 pub mod ports;
 pub mod process;
+pub mod propagation;
 pub mod recent;
 pub mod rejects;
+mod reporting;
+mod runner;
 pub mod samples;
-mod seat;
 pub mod sink;
 pub mod tap;
-mod told;
 pub mod traced;
 pub mod trial;
 pub mod utilization;
-pub mod wanted;
 pub mod worker;
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use super::breaker::{Then, Verdict};
 use super::counters::{Counters, REJECTED, TransformCounters};
 use super::dead_letter;
 use super::isolation::Refusal;
-use super::onward::{Onward, Room, carry};
 use super::plan::{OnError, Plan, TransformPlan};
 use super::ports::{Refused, Sink};
 use super::process::{Interrupted, coordinates};
+use super::propagation::{Propagation, Room, carry};
 use super::rejects::Reject;
 use super::tap::Onlookers;
 use super::traced::{Passage, Place};
@@ -120,13 +120,13 @@ impl<'a, K: Sink> Delivery<'a, K> {
     /// The input as it is, to the default output.
     fn keep(&mut self, message: &Message<'_>) -> Result<(), Interrupted> {
         let topic = self.transform.outputs[0];
-        let onward = self.onward();
+        let propagation = self.propagation();
         let mut headers = self.room.lend();
         if let Err(unreadable) = message.headers(&mut headers) {
             // Not met: it would not have been shown to the guest.
             return self.refused(message, &Refusal::headers(&unreadable));
         }
-        carry(onward.as_ref(), &mut headers, |headers| self.fits(&kept(message, topic, headers)));
+        carry(propagation.as_ref(), &mut headers, |headers| self.fits(&kept(message, topic, headers)));
         let output = kept(message, topic, &headers);
         if let Err(refused) = self.sink.check(&output) {
             return self.refuse(message, refused);
@@ -142,12 +142,12 @@ impl<'a, K: Sink> Delivery<'a, K> {
     }
 
     fn emit(&mut self, message: &Message<'_>, outputs: &Outputs<'_>) -> Result<(), Interrupted> {
-        let onward = self.onward();
+        let propagation = self.propagation();
         // One that is alone is checked right before it is produced.
         let alone = outputs.len() == 1;
         if !alone {
             for output in outputs.iter() {
-                let headers = self.headers(message, &output, onward.as_ref());
+                let headers = self.headers(message, &output, propagation.as_ref());
                 if let Err(refused) = self.sink.check(&self.output(message, &output, &headers)) {
                     return self.refuse(message, refused);
                 }
@@ -156,7 +156,7 @@ impl<'a, K: Sink> Delivery<'a, K> {
         }
         let (mut count, mut size) = (0, 0);
         for output in outputs.iter() {
-            let headers = self.headers(message, &output, onward.as_ref());
+            let headers = self.headers(message, &output, propagation.as_ref());
             let output = self.output(message, &output, &headers);
             if alone && let Err(refused) = self.sink.check(&output) {
                 return self.refuse(message, refused);
@@ -184,11 +184,11 @@ impl<'a, K: Sink> Delivery<'a, K> {
         &mut self,
         message: &Message<'_>,
         output: &OutputRecord<'o>,
-        onward: Option<&'o Onward<'_>>,
+        propagation: Option<&'o Propagation<'_>>,
     ) -> Vec<Header<'o>> {
         let mut headers = self.room.lend();
         headers.extend(output.headers().map(|h| Header { key: h.key, value: h.value }));
-        carry(onward, &mut headers, |headers| self.fits(&self.output(message, output, headers)));
+        carry(propagation, &mut headers, |headers| self.fits(&self.output(message, output, headers)));
         headers
     }
 
@@ -200,8 +200,8 @@ impl<'a, K: Sink> Delivery<'a, K> {
         self.place = self.passage.and_then(|passage| passage.find(message));
     }
 
-    fn onward(&self) -> Option<Onward<'a>> {
-        Some(self.passage?.onward(self.place?))
+    fn propagation(&self) -> Option<Propagation<'a>> {
+        Some(self.passage?.propagation(self.place?))
     }
 
     fn produce(&mut self, output: &Output<'_>) -> Result<(), Interrupted> {

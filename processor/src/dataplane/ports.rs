@@ -3,8 +3,8 @@
 
 use super::plan::Plan;
 use pelton_kafka::{
-    Batch, ConsumerError, NotAMember, Output, PartitionProgress, Position, ProduceError, RebalanceHandler, Standings,
-    TopicPartition, TxnError,
+    Batch, ConsumerError, ConsumerStatistics, NotAMember, Output, PartitionProgress, Position, ProduceError,
+    RebalanceHandler, TopicPartition, TxnError,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ pub trait Source {
     /// From now on this partition's records wait for `lane`. A seek must follow.
     fn forward(&mut self, partition: &TopicPartition, lane: usize);
     /// Where reading stands, when there is news of it: for observers.
-    fn standings(&mut self) -> Option<Standings> {
+    fn statistics(&mut self) -> Option<ConsumerStatistics> {
         None
     }
     /// Returns when there may be something to do, at the latest after `timeout`.

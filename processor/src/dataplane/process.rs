@@ -3,11 +3,11 @@
 
 use super::breaker::TimeSpent;
 use super::counters::Counters;
-use super::crew::Helpers;
 use super::isolation::Refusal;
+use super::parallel::Helpers;
 use super::plan::{Plan, TransformPlan};
 use super::ports::Sink;
-use super::seat::{Portion, Seat, Work};
+use super::runner::{Portion, Runner, Work};
 use super::traced::Traces;
 use super::worker::WorkerError;
 use pelton_kafka::{Batch, Message, TxnError, UnreadableHeaders};
@@ -30,7 +30,7 @@ pub enum Interrupted {
 pub struct Processor {
     plan: Arc<Plan>,
     /// By transform.
-    seats: Vec<Seat>,
+    runners: Vec<Runner>,
     helpers: Helpers,
     counters: Arc<Counters>,
     traces: Option<Arc<Traces>>,
@@ -38,10 +38,11 @@ pub struct Processor {
 
 impl Processor {
     pub fn new(plan: Arc<Plan>, counters: Arc<Counters>) -> Self {
-        let seats = plan.transforms.iter().map(|transform| Seat::new(counters.transform(&transform.name))).collect();
+        let runners =
+            plan.transforms.iter().map(|transform| Runner::new(counters.transform(&transform.name))).collect();
         let mut helpers = Helpers::default();
         helpers.adopt(&plan);
-        Processor { plan, seats, helpers, counters, traces: None }
+        Processor { plan, runners, helpers, counters, traces: None }
     }
 
     /// Follows records.
@@ -117,7 +118,7 @@ impl Processor {
                 continue;
             }
             let start = Instant::now();
-            let settled = self.seats[index].settle(&work, refusal, sink);
+            let settled = self.runners[index].settle(&work, refusal, sink);
             spent.add(index, start.elapsed());
             if let Some(passage) = passage {
                 passage.end();
@@ -129,27 +130,27 @@ impl Processor {
 
     /// The worker ends in good order.
     pub fn drain(self) {
-        for (seat, transform) in self.seats.into_iter().zip(&self.plan.transforms) {
-            seat.drain(&transform.name);
+        for (runner, transform) in self.runners.into_iter().zip(&self.plan.transforms) {
+            runner.drain(&transform.name);
         }
     }
 
     fn adopt(&mut self, plan: &Arc<Plan>) {
         let old = std::mem::replace(&mut self.plan, Arc::clone(plan));
-        let mut seats: Vec<(&TransformPlan, Seat)> = old.transforms.iter().zip(self.seats.drain(..)).collect();
+        let mut runners: Vec<(&TransformPlan, Runner)> = old.transforms.iter().zip(self.runners.drain(..)).collect();
         let mut next = Vec::with_capacity(plan.transforms.len());
         for new in &plan.transforms {
-            next.push(match seats.iter().position(|(old, _)| old.name == new.name) {
+            next.push(match runners.iter().position(|(old, _)| old.name == new.name) {
                 Some(known) => {
-                    let (old, seat) = seats.swap_remove(known);
-                    seat.adopt(old, new)
+                    let (old, runner) = runners.swap_remove(known);
+                    runner.adopt(old, new)
                 }
-                None => Seat::new(self.counters.transform(&new.name)),
+                None => Runner::new(self.counters.transform(&new.name)),
             });
         }
         // What is left is of transforms that are no more.
-        seats.into_iter().for_each(|(old, seat)| seat.drain(&old.name));
-        self.seats = next;
+        runners.into_iter().for_each(|(old, runner)| runner.drain(&old.name));
+        self.runners = next;
         self.helpers.adopt(plan);
     }
 }

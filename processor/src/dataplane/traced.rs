@@ -7,9 +7,9 @@
 //! worker never waits for anything here; nothing of keys, values and headers is told (I10).
 
 use super::lane::Ending;
-use super::onward::Onward;
 use super::plan::Plan;
 use super::ports::Report;
+use super::propagation::Propagation;
 use crate::telemetry::traces::Tracer;
 use crate::telemetry::traces::context::{Context, STATE_MAX, SpanId, TRACEPARENT, TRACESTATE, TraceId};
 use crate::telemetry::traces::span::{Links, Parent, Settled, Span, What};
@@ -288,10 +288,10 @@ impl Passage<'_> {
     }
 
     /// What the outputs of a record carry on of its trace.
-    pub fn onward(&self, Place(index): Place) -> Onward<'_> {
+    pub fn propagation(&self, Place(index): Place) -> Propagation<'_> {
         let record = &self.of.records[index];
         let ours = self.spans[index].map(|span| Context::child(record.trace, span).header());
-        Onward { ours, given: record.given, state: record.state }
+        Propagation { ours, given: record.given, state: record.state }
     }
 
     /// The ids of the record's processing, where it is followed.

@@ -2,14 +2,14 @@
 //! lanes' committer threads; everything that decides happens here, on one thread, in this order.
 
 use super::breaker::TimeSpent;
-use super::holds::{Changes, Holds};
+use super::desired::Desired;
 use super::isolation::Refusal;
 use super::lanes::Lanes;
 use super::pace::BatchSize;
+use super::pauses::{Changes, Pauses};
 use super::plan::Plan;
 use super::ports::{Progress, Sink, Source};
 use super::process::Interrupted;
-use super::wanted::Wanted;
 use pelton_kafka::{Batch, Blame, ConsumerError, Fate, TxnError};
 use pelton_sandbox::Fault;
 use std::sync::Arc;
@@ -167,14 +167,14 @@ pub struct Worker<S, K, P, F> {
     pub source: S,
     pub lanes: Lanes<K, P>,
     pub process: F,
-    pub wanted: Arc<Wanted>,
+    pub desired: Arc<Desired>,
     /// The plan that it goes by, and which one of those that were wanted it is.
     pub plan: Arc<Plan>,
     pub version: u64,
     pub size: BatchSize,
     /// By its transforms, since the plan was taken up.
     pub spent: TimeSpent,
-    pub holds: Holds,
+    pub pauses: Pauses,
     pub orders: Arc<Orders>,
     pub drain_limit: Duration,
 }
@@ -222,8 +222,8 @@ where
     /// One round: every lane gets at most one batch. `false`: there was nothing to do.
     pub(super) fn step(&mut self, batch: &mut Batch) -> Result<bool, WorkerError> {
         self.source.poll(&mut self.lanes)?;
-        if let Some(standings) = self.source.standings() {
-            self.lanes.heard(standings);
+        if let Some(statistics) = self.source.statistics() {
+            self.lanes.heard(statistics);
         }
         self.lanes.take_reports(self.source.now())?;
         self.hold_and_let_go()?;
@@ -269,12 +269,12 @@ where
     /// not be held any more.
     fn hold_and_let_go(&mut self) -> Result<(), WorkerError> {
         let now = self.source.now();
-        let idle = self.holds.is_idle() && !self.lanes.is_searching();
-        if idle || !self.holds.is_due(now) {
+        let idle = self.pauses.is_idle() && !self.lanes.is_searching();
+        if idle || !self.pauses.is_due(now) {
             return Ok(());
         }
         self.lanes.end_quiet_searches(now);
-        let Changes { pause, resume } = self.holds.changes(&self.lanes.owned(), &self.spent, now);
+        let Changes { pause, resume } = self.pauses.changes(&self.lanes.owned(), &self.spent, now);
         if !pause.is_empty() {
             self.source.pause(&pause).map_err(WorkerError::Seek)?;
         }
@@ -287,10 +287,10 @@ where
 
     /// Takes up the wanted plan, once nothing is open any more that was begun by the present one.
     fn take_up_plan(&mut self) -> Result<(), WorkerError> {
-        if self.wanted.version() == self.version {
+        if self.desired.version() == self.version {
             return Ok(());
         }
-        let (version, plan) = self.wanted.get();
+        let (version, plan) = self.desired.get();
         if !self.lanes.is_ready_to_switch(&plan) {
             return Ok(());
         }
@@ -298,7 +298,7 @@ where
         if plan.inputs != self.plan.inputs {
             self.source.subscribe(&plan)?;
         }
-        self.holds.adopt(&plan.allowances);
+        self.pauses.adopt(&plan.allowances);
         self.spent = TimeSpent::new(plan.transforms.len());
         self.size.adopt(&plan.delivery, plan.deadline());
         (self.version, self.plan) = (version, plan);

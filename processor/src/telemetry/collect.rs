@@ -7,9 +7,9 @@ use super::process;
 use super::variables::Signal;
 use crate::dataplane::breaker::Paused;
 use crate::dataplane::counters::{Counters, TransformCounters};
+use crate::dataplane::desired::Desired;
 use crate::dataplane::histogram::Reading;
 use crate::dataplane::lag::Lag;
-use crate::dataplane::wanted::Wanted;
 use crate::dataplane::worker::{Order, Orders};
 use pelton_kafka::TopicPartition;
 use pelton_sandbox::Engine;
@@ -23,7 +23,7 @@ pub struct Running {
     pub workers: Vec<Arc<Counters>>,
     /// Lanes of each worker.
     pub lanes: u64,
-    pub wanted: Arc<Wanted>,
+    pub desired: Arc<Desired>,
     pub engine: Engine,
     pub reloads: Arc<ReloadCounts>,
     /// Whether the lag of each partition is told.
@@ -93,7 +93,7 @@ impl Running {
                 reasons.push(format!("worker {index}: {} of {} lanes have a producer", status.ready_lanes, self.lanes));
             }
         }
-        let (_, plan) = self.wanted.get();
+        let (_, plan) = self.desired.get();
         reasons.extend(plan.allowances.iter().filter(|allowance| allowance.breaker.has_tripped()).map(|allowance| {
             let name = &allowance.name;
             format!("transform {name} has used up its budget of failures: its input topics are paused until it is replaced by a reload or resumed, or the process is started again")
@@ -260,7 +260,7 @@ fn lags(all: impl Iterator<Item = (TopicPartition, Lag)>, by_partition: bool, no
 }
 
 fn of_process(running: &Running) -> Vec<Family> {
-    let (_, plan) = running.wanted.get();
+    let (_, plan) = running.desired.get();
     let transform = |name: &Arc<str>| ("transform", name.to_string());
     let generation = plan.transforms.iter().map(|t| Point {
         labels: vec![

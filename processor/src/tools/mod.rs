@@ -5,9 +5,9 @@
 //! asked for, and that no call waits for ever. Refuses to change positions under a running processor. It shares no state
 //! with one: everything it knows it asks the brokers.
 
+pub mod dead_letters;
 pub mod doctor;
 pub mod instant;
-pub mod letters;
 pub mod offsets;
 pub mod replay;
 pub mod target;

@@ -15,7 +15,7 @@
 //! It refuses to send a record to a topic that the application does not read because a header says so: whoever can write
 //! to the dead letters could otherwise write anywhere with our rights.
 
-use super::letters::{self, Class, Filter, Letter};
+use super::dead_letters::{self, Class, DeadLetter, Filter};
 use super::{Cluster, PATIENCE, ToolError};
 use pelton_kafka::{
     Blame, Fate, GroupMetadata, Output, PartitionProgress, Partitioning, Position, ProduceError, Producer, Properties,
@@ -68,7 +68,7 @@ pub struct Tally {
 }
 
 impl Report {
-    fn tally(&mut self, letter: &Letter, topic: &str) -> &mut Tally {
+    fn tally(&mut self, letter: &DeadLetter, topic: &str) -> &mut Tally {
         self.rows.entry((letter.class.clone(), topic.to_owned())).or_default()
     }
 
@@ -112,7 +112,7 @@ impl Routes {
         Ok(Routes { topics, to_source: true })
     }
 
-    fn find(&self, letter: &Letter) -> Result<Route, String> {
+    fn find(&self, letter: &DeadLetter) -> Result<Route, String> {
         let source = letter.source.as_ref();
         if !self.to_source {
             let input = source.map_or(letter.record.partition, |source| source.partition);
@@ -131,11 +131,11 @@ impl Routes {
     }
 
     /// For the report: where it would go.
-    fn name(&self, letter: &Letter) -> String {
+    fn name(&self, letter: &DeadLetter) -> String {
         match &letter.source {
             _ if !self.to_source => self.topics[0].0.to_string(),
             Some(source) => source.topic.clone(),
-            None => letters::UNKNOWN.to_owned(),
+            None => dead_letters::UNKNOWN.to_owned(),
         }
     }
 }
@@ -157,7 +157,7 @@ impl Progress<'_> {
     }
 
     /// Is it settled, by what is known? Positions only grow, so a stale answer of yes stays true.
-    fn settled(&mut self, letter: &Letter) -> Result<bool, ToolError> {
+    fn settled(&mut self, letter: &DeadLetter) -> Result<bool, ToolError> {
         if !self.known.contains_key(&letter.class) {
             self.look_up(&letter.class, false)?;
         }
@@ -179,7 +179,7 @@ pub fn replay(cluster: &Cluster<'_>, request: &Request) -> Result<Report, ToolEr
         return Err(ToolError::Usage("dead letters cannot be replayed to their own topic".to_owned()));
     }
     let routes = Routes::of(cluster, request.to.as_deref())?;
-    let (mut reader, partitions) = letters::open(cluster, &request.topic)?;
+    let (mut reader, partitions) = dead_letters::open(cluster, &request.topic)?;
     // No topic can be called `@source`.
     let destination = request.to.as_deref().unwrap_or("@source");
     let prefix = format!("{}/@dlq-replay/{destination}", cluster.application());
@@ -198,7 +198,7 @@ pub fn replay(cluster: &Cluster<'_>, request: &Request) -> Result<Report, ToolEr
             run.report.cut = true;
             break;
         }
-        run.take(Letter::of(record))?;
+        run.take(DeadLetter::of(record))?;
     }
     run.write()?;
     Ok(run.report)
@@ -225,12 +225,12 @@ struct Run<'a> {
     routes: Routes,
     report: Report,
     /// What goes into the next transaction.
-    waiting: Vec<(Letter, Route)>,
+    waiting: Vec<(DeadLetter, Route)>,
     bytes: usize,
 }
 
 impl Run<'_> {
-    fn take(&mut self, letter: Letter) -> Result<(), ToolError> {
+    fn take(&mut self, letter: DeadLetter) -> Result<(), ToolError> {
         if !self.request.filter.selects(&letter) {
             self.report.others += 1;
             return Ok(());
@@ -268,7 +268,7 @@ impl Run<'_> {
     }
 
     /// In one transaction; where the brokers refuse a record, in halves, until that one stands alone.
-    fn send(&mut self, letters: &[(Letter, Route)]) -> Result<(), ToolError> {
+    fn send(&mut self, letters: &[(DeadLetter, Route)]) -> Result<(), ToolError> {
         match (self.transact(letters), letters) {
             (Err(ToolError::RecordRefused(_)), [(letter, _)]) if self.request.pass_over => {
                 let topic = self.routes.name(letter);
@@ -285,7 +285,7 @@ impl Run<'_> {
         }
     }
 
-    fn transact(&mut self, letters: &[(Letter, Route)]) -> Result<(), ToolError> {
+    fn transact(&mut self, letters: &[(DeadLetter, Route)]) -> Result<(), ToolError> {
         let topics: Vec<Arc<str>> = self.routes.topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
         let producer = Arc::new(Producer::new(&self.properties, &topics)?);
         let patience = self.progress.cluster.config.kafka.transaction_timeout.duration() + PATIENCE;
@@ -323,7 +323,7 @@ impl Run<'_> {
         filled.stopped.map_or(Ok(()), Err)
     }
 
-    fn fill(&mut self, producer: &Producer, letters: &[(Letter, Route)]) -> Result<Filled, ToolError> {
+    fn fill(&mut self, producer: &Producer, letters: &[(DeadLetter, Route)]) -> Result<Filled, ToolError> {
         let mut filled = Filled::default();
         for (letter, route) in letters {
             let topic = self.routes.name(letter);
@@ -376,7 +376,7 @@ impl Run<'_> {
         bounded(producer, patience, |producer| persist(PATIENCE, || producer.commit())).map_err(failed)
     }
 
-    fn no_route(&self, letter: &Letter, why: impl Into<String>) -> ToolError {
+    fn no_route(&self, letter: &DeadLetter, why: impl Into<String>) -> ToolError {
         let (partition, offset) = (letter.record.partition, letter.record.offset);
         ToolError::NoRoute { letter: format!("{}/{partition}@{offset}", self.request.topic), why: why.into() }
     }
@@ -391,7 +391,7 @@ struct Filled {
     stopped: Option<ToolError>,
 }
 
-fn size(letter: &Letter) -> usize {
+fn size(letter: &DeadLetter) -> usize {
     let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
     let headers: usize = letter.record.headers.iter().map(|(key, value)| key.len() + length(value)).sum();
     length(&letter.record.key) + length(&letter.record.value) + headers
@@ -462,13 +462,13 @@ fn failed(error: TxnError) -> ToolError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::letters::Source;
+    use crate::tools::dead_letters::Source;
     use pelton_kafka::OwnedMessage;
 
-    fn letter(topic: &str, partition: i32) -> Letter {
-        Letter {
+    fn letter(topic: &str, partition: i32) -> DeadLetter {
+        DeadLetter {
             source: Some(Source { topic: topic.into(), partition, offset: 7 }),
-            ..Letter::of(OwnedMessage { partition: 1, offset: 3, ..OwnedMessage::default() })
+            ..DeadLetter::of(OwnedMessage { partition: 1, offset: 3, ..OwnedMessage::default() })
         }
     }
 
@@ -478,7 +478,7 @@ mod tests {
 
     #[test]
     fn to_the_source_it_goes_back_to_its_own_partition() {
-        let route = |letter: &Letter| routes(true).find(letter);
+        let route = |letter: &DeadLetter| routes(true).find(letter);
         assert_eq!(route(&letter("b", 5)), Ok(Route { topic: 1, partitioning: Partitioning::Fixed(5) }));
         // The topic has fewer partitions than it had.
         assert_eq!(route(&letter("a", 5)), Ok(Route { topic: 0, partitioning: Partitioning::ByKey { input: 5 } }));
@@ -487,14 +487,14 @@ mod tests {
     #[test]
     fn a_header_cannot_name_a_topic_that_the_application_does_not_read() {
         assert!(routes(true).find(&letter("c", 0)).is_err_and(|why| why.contains("`c`")));
-        assert!(routes(true).find(&Letter { source: None, ..letter("a", 0) }).is_err());
+        assert!(routes(true).find(&DeadLetter { source: None, ..letter("a", 0) }).is_err());
     }
 
     #[test]
     fn to_another_topic_anything_goes_by_its_key() {
         let by_key = |input| Ok(Route { topic: 0, partitioning: Partitioning::ByKey { input } });
         assert_eq!(routes(false).find(&letter("c", 5)), by_key(5));
-        assert_eq!(routes(false).find(&Letter { source: None, ..letter("a", 5) }), by_key(1));
+        assert_eq!(routes(false).find(&DeadLetter { source: None, ..letter("a", 5) }), by_key(1));
     }
 
     #[test]

@@ -70,7 +70,7 @@ const fn block(size: usize) -> Layout {
 }
 
 impl<A> Classes<A> {
-    /// Holds nothing yet.
+    /// Pauses nothing yet.
     pub const fn over(system: A) -> Self {
         Self { idle: UnsafeCell::new([ptr::null_mut(); CLASSES]), system }
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pelton_sandbox::{
-    Ceiling, Demand, Digest, Engine, EngineConfig, EngineError, Generation, Inspection, LoadError, PrepareError,
-    PrivateKey, Signed, Workshop, World,
+    Ceiling, CompilerProcess, Demand, Digest, Engine, EngineConfig, EngineError, Generation, Inspection, LoadError,
+    PrepareError, PrivateKey, Signed, World,
 };
 
 use crate::support::{config, engine, guest_path, spec};
@@ -43,14 +43,18 @@ fn a_file_that_is_not_there_is_named() {
 fn a_compiler_that_is_not_there_or_fails_is_an_error() {
     let bytes = std::fs::read(guest_path("packed")).unwrap();
     let load = |program: &str| {
-        let workshop =
-            Workshop { program: program.into(), arguments: Vec::new(), memory: 1 << 30, time: Duration::from_secs(60) };
-        Engine::new(EngineConfig { workshop: Some(workshop), ..config() })
+        let compiler = CompilerProcess {
+            program: program.into(),
+            arguments: Vec::new(),
+            memory: 1 << 30,
+            time: Duration::from_secs(60),
+        };
+        Engine::new(EngineConfig { compiler: Some(compiler), ..config() })
             .unwrap()
             .load_bytes(&bytes, None)
             .unwrap_err()
     };
-    assert!(matches!(load("/no/such/compiler"), LoadError::Workshop(_)));
+    assert!(matches!(load("/no/such/compiler"), LoadError::CompilerProcess(_)));
     for program in ["/bin/false", "/bin/true"] {
         assert!(matches!(load(program), LoadError::TooComplex { memory: 1024, seconds: 60, .. }), "{program}");
     }

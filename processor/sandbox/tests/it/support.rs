@@ -26,7 +26,7 @@ pub fn config() -> EngineConfig {
         cache_dir: None,
         cache_bytes: 1 << 30,
         ceiling: Ceiling { memory: 64 << 20, instances: 64 },
-        workshop: None,
+        compiler: None,
         runtime: runtime(),
     }
 }

@@ -59,7 +59,7 @@ pub(super) async fn tap(
     };
     let Some(running) = status.running() else { return not_running() };
     let Ok(Path(name)) = name else { return unknown("?") };
-    let (_, plan) = running.wanted.get();
+    let (_, plan) = running.desired.get();
     let Some(transform) = plan.transforms.iter().find(|transform| *transform.name == *name) else {
         return unknown(&name);
     };
@@ -157,7 +157,7 @@ impl Tapping {
 
     /// A reload may have taken the transform away.
     fn is_there(&self) -> bool {
-        let plan = self.status.running().map(|running| running.wanted.get().1);
+        let plan = self.status.running().map(|running| running.desired.get().1);
         plan.is_some_and(|plan| plan.transforms.iter().any(|transform| Arc::ptr_eq(&transform.tap, &self.tap)))
     }
 }

@@ -8,7 +8,7 @@ use hyper::{Method, StatusCode};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::place::{self, Place, Unanswered};
+use crate::cli::endpoint::{self, Endpoint, Unanswered};
 
 /// For one answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,11 +33,11 @@ pub(super) enum News {
 }
 
 /// Until the receiver goes.
-pub(super) fn start(place: &Place, interval: Duration) -> std::io::Result<Receiver<News>> {
+pub(super) fn start(endpoint: &Endpoint, interval: Duration) -> std::io::Result<Receiver<News>> {
     let (send, receive) = sync_channel(1);
-    let place = place.clone();
+    let endpoint = endpoint.clone();
     std::thread::Builder::new().name("feed".into()).spawn(move || {
-        let ended = place::runtime().map(|runtime| runtime.block_on(feed(&place, interval, &send)));
+        let ended = endpoint::runtime().map(|runtime| runtime.block_on(feed(&endpoint, interval, &send)));
         if let Err(error) = ended {
             let _ = send.send(News::Lost(error.to_string()));
         }
@@ -45,7 +45,7 @@ pub(super) fn start(place: &Place, interval: Duration) -> std::io::Result<Receiv
     Ok(receive)
 }
 
-async fn feed(place: &Place, interval: Duration, send: &SyncSender<News>) {
+async fn feed(endpoint: &Endpoint, interval: Duration, send: &SyncSender<News>) {
     let mut signals =
         [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()].map(|kind| signal(kind).ok());
     let [terminate, hangup, interrupt] = &mut signals;
@@ -56,7 +56,7 @@ async fn feed(place: &Place, interval: Duration, send: &SyncSender<News>) {
             () = came(terminate) => News::End,
             () = came(hangup) => News::End,
             () = came(interrupt) => News::End,
-            _ = ticks.tick() => match look(place).await {
+            _ = ticks.tick() => match look(endpoint).await {
                 Ok(now) => News::Answer(Box::new(now)),
                 Err(error) => News::Lost(error.to_string()),
             },
@@ -75,9 +75,9 @@ async fn came(signal: &mut Option<tokio::signal::unix::Signal>) {
     }
 }
 
-async fn look(place: &Place) -> Result<Now, Unanswered> {
-    let (_, status) = place.ask(&Method::GET, "/api/v1/status", PATIENCE).await?;
-    let partitions = match place.ask(&Method::GET, "/api/v1/partitions", PATIENCE).await? {
+async fn look(endpoint: &Endpoint) -> Result<Now, Unanswered> {
+    let (_, status) = endpoint.ask(&Method::GET, "/api/v1/status", PATIENCE).await?;
+    let partitions = match endpoint.ask(&Method::GET, "/api/v1/partitions", PATIENCE).await? {
         (StatusCode::OK, Value::Object(mut answer)) => match answer.remove("partitions") {
             Some(Value::Array(partitions)) => partitions,
             _ => Vec::new(),

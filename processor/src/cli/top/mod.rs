@@ -19,7 +19,7 @@ use std::time::Duration;
 use clap::Args;
 use hyper::Method;
 
-use super::place::Place;
+use super::endpoint::Endpoint;
 use super::{Exit, Global, Output, remote};
 use crate::config::Millis;
 
@@ -52,11 +52,11 @@ pub(super) fn top(global: &Global, top: &Top) -> Exit {
         Ok(loaded) => loaded,
         Err(errors) => return global.refuse(&errors),
     };
-    let place = match Place::to_read(&loaded.config.admin) {
-        Ok(place) => place,
+    let endpoint = match Endpoint::to_read(&loaded.config.admin) {
+        Ok(endpoint) => endpoint,
         Err(error) => return error.refuse(),
     };
-    match screen::show(&place, top.interval) {
+    match screen::show(&endpoint, top.interval) {
         Ok(()) => Exit::Ok,
         Err(why) => {
             eprintln!("error: the terminal cannot be used: {why}\n  = help: `pelton top --once` needs none");

@@ -9,8 +9,8 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::feed::{self, News, Now};
-use super::view::{self, Place as Row};
-use crate::cli::place::Place;
+use super::view::{self, Scroll};
+use crate::cli::endpoint::Endpoint;
 
 /// How long a key, or news, may wait.
 const LOOK: Duration = Duration::from_millis(50);
@@ -28,16 +28,16 @@ impl Drop for Restored {
 ///
 /// # Errors
 /// When the terminal cannot be used.
-pub(super) fn show(place: &Place, interval: Duration) -> io::Result<()> {
-    let news = feed::start(place, interval)?;
+pub(super) fn show(endpoint: &Endpoint, interval: Duration) -> io::Result<()> {
+    let news = feed::start(endpoint, interval)?;
     // It also has a panic give the terminal back.
     let mut terminal = ratatui::try_init()?;
     let _restored = Restored;
-    run(&mut terminal, &place.name(), &news)
+    run(&mut terminal, &endpoint.name(), &news)
 }
 
-fn run(terminal: &mut DefaultTerminal, place: &str, news: &Receiver<News>) -> io::Result<()> {
-    let (mut now, mut row) = (Now { lost: Some("asking".to_owned()), ..Now::default() }, Row::default());
+fn run(terminal: &mut DefaultTerminal, endpoint: &str, news: &Receiver<News>) -> io::Result<()> {
+    let (mut now, mut row) = (Now { lost: Some("asking".to_owned()), ..Now::default() }, Scroll::default());
     let mut changed = true;
     loop {
         match news.try_recv() {
@@ -48,7 +48,7 @@ fn run(terminal: &mut DefaultTerminal, place: &str, news: &Receiver<News>) -> io
         }
         if changed {
             row.within(now.partitions.len());
-            terminal.draw(|frame| view::draw(frame, place, &now, &row))?;
+            terminal.draw(|frame| view::draw(frame, endpoint, &now, &row))?;
         }
         changed = event::poll(LOOK)?;
         if changed {

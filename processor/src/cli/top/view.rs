@@ -15,13 +15,13 @@ use crate::cli::remote::text as plain;
 
 /// How far down the list of partitions one is.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(super) struct Scroll {
     first: usize,
 }
 
 const PAGE: usize = 10;
 
-impl Place {
+impl Scroll {
     pub(super) fn go(&mut self, key: KeyCode) {
         self.first = match key {
             KeyCode::Down | KeyCode::Char('j') => self.first.saturating_add(1),
@@ -39,7 +39,7 @@ impl Place {
     }
 }
 
-pub(super) fn draw(frame: &mut Frame<'_>, place: &str, now: &Now, row: &Place) {
+pub(super) fn draw(frame: &mut Frame<'_>, place: &str, now: &Now, row: &Scroll) {
     let head = head(place, now);
     let transforms = list(&now.status, "transforms");
     let rows = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
@@ -206,7 +206,7 @@ mod tests {
         Now { status, partitions: (0..partitions).map(partition).collect(), lost: None }
     }
 
-    fn drawn(now: &Now, row: &Place, (width, height): (u16, u16)) -> Vec<String> {
+    fn drawn(now: &Now, row: &Scroll, (width, height): (u16, u16)) -> Vec<String> {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| draw(frame, "127.0.0.1:9640", now, row)).unwrap();
         let buffer = terminal.backend().buffer().clone();
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn everything_of_a_process_is_in_its_place() {
-        let lines = drawn(&now(3), &Place::default(), (140, 20));
+        let lines = drawn(&now(3), &Scroll::default(), (140, 20));
         assert!(lines[0].starts_with("orders 0.1.0 at 127.0.0.1:9640, 2 workers  not ready"), "{lines:#?}");
         assert_eq!(lines[1], "  worker 0 is not in its group");
         assert!(lines[2].starts_with("in 1234.5/s  out 1000.0/s  failures 0.0/s  latency p99 0.25 s"), "{lines:#?}");
@@ -249,9 +249,9 @@ mod tests {
     #[test]
     fn it_fits_any_terminal_and_partitions_are_gone_through() {
         for size in [(1, 1), (20, 3), (80, 24), (300, 100)] {
-            drawn(&now(200), &Place::default(), size);
+            drawn(&now(200), &Scroll::default(), size);
         }
-        let mut row = Place::default();
+        let mut row = Scroll::default();
         row.go(KeyCode::PageDown);
         row.go(KeyCode::Down);
         row.go(KeyCode::Up);
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn a_server_that_is_gone_is_told_beside_what_was_last_known() {
         let now = Now { lost: Some("127.0.0.1:9640: refused".into()), ..now(1) };
-        let lines = drawn(&now, &Place::default(), (140, 20));
+        let lines = drawn(&now, &Scroll::default(), (140, 20));
         assert!(lines[0].contains("not connected: 127.0.0.1:9640: refused"), "{lines:#?}");
         assert!(lines.iter().any(|line| line.starts_with("redact")));
     }

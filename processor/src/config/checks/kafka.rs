@@ -5,7 +5,7 @@ use super::value;
 use crate::config::check::MOST_ERRORS;
 use crate::config::error::{Code, ConfigError};
 use crate::config::librdkafka::{self, Side};
-use crate::config::near;
+use crate::config::suggest;
 use crate::config::tree::{Entry, Node};
 
 pub fn check(tree: &Node) -> Vec<ConfigError> {
@@ -41,7 +41,7 @@ fn property(section: &str, entry: &Entry, client: Side) -> Option<ConfigError> {
     let Some(side) = librdkafka::side(name) else {
         let message = format!("librdkafka {} has no property `{name}`", librdkafka::VERSION);
         let passed_on = librdkafka::names().filter(|name| librdkafka::owned_property(name).is_none());
-        let error = error(Code::UnknownProperty, message).suggest(near::meant(name, passed_on));
+        let error = error(Code::UnknownProperty, message).suggest(suggest::meant(name, passed_on));
         return Some(error.help("properties have librdkafka's own names, see its CONFIGURATION.md; not those of Java"));
     };
     let (there, here) = match (client, side) {

@@ -5,18 +5,18 @@ mod sink;
 
 use crate::dataplane::breaker::{Allowance, Breaker, Budget, Then, TimeSpent};
 use crate::dataplane::counters::{Counters, Totals};
-use crate::dataplane::holds::Holds;
+use crate::dataplane::desired::Desired;
 use crate::dataplane::isolation::Refusal;
 use crate::dataplane::lanes::Lanes;
 use crate::dataplane::pace::BatchSize;
+use crate::dataplane::pauses::Pauses;
 use crate::dataplane::plan::{DeliveryPlan, InputTopic, OutputTopic, Plan};
 use crate::dataplane::ports::{Progress, Sink, Source};
 use crate::dataplane::process::Interrupted;
-use crate::dataplane::wanted::Wanted;
 use crate::dataplane::worker::{Order, Orders, Worker, WorkerError};
 use pelton_kafka::{
-    Batch, ConsumerError, NotAMember, Output, OwnedMessage, Partitioning, Position, ProduceError, RebalanceHandler,
-    Standing, Standings, Start, TopicPartition, TxnError,
+    Batch, ConsumerError, ConsumerStatistics, NotAMember, Output, OwnedMessage, PartitionStatistics, Partitioning,
+    Position, ProduceError, RebalanceHandler, Start, TopicPartition, TxnError,
 };
 use sink::FakeSink;
 use std::cell::RefCell;
@@ -81,7 +81,7 @@ pub(super) struct World {
     cluster: Shared,
     worker: Worker<FakeSource, FakeSink, FakeProgress, Process>,
     counters: Arc<Counters>,
-    wanted: Arc<Wanted>,
+    desired: Arc<Desired>,
     batch: Batch,
 }
 
@@ -153,7 +153,7 @@ impl World {
             Ok(())
         };
         let counters = Arc::new(Counters::default());
-        let wanted = Arc::new(Wanted::new(Arc::clone(&plan)));
+        let desired = Arc::new(Desired::new(Arc::clone(&plan)));
         // As it is after a while: of full size.
         let mut size = BatchSize::new(&plan.delivery, Duration::from_millis(5));
         size.observe(128, Duration::ZERO);
@@ -161,16 +161,16 @@ impl World {
             source: FakeSource { cluster: Rc::clone(&cluster) },
             lanes: Lanes::new(sinks, FakeProgress(Rc::clone(&cluster)), Arc::clone(&plan), Arc::clone(&counters)),
             process,
-            wanted: Arc::clone(&wanted),
+            desired: Arc::clone(&desired),
             plan: Arc::clone(&plan),
             version: 0,
             size,
             spent: TimeSpent::new(1),
-            holds: Holds::new(&plan.allowances),
+            pauses: Pauses::new(&plan.allowances),
             orders: Arc::new(Orders::default()),
             drain_limit: Duration::from_secs(60),
         };
-        World { cluster, worker, counters, wanted, batch: Batch::new() }
+        World { cluster, worker, counters, desired, batch: Batch::new() }
     }
 
     pub(super) fn step(&mut self) -> Result<(), WorkerError> {
@@ -277,15 +277,15 @@ impl World {
     }
 
     fn want(&mut self, change: impl FnOnce(&mut Vec<InputTopic>, &mut Vec<OutputTopic>)) {
-        let (_, plan) = self.wanted.get();
+        let (_, plan) = self.desired.get();
         let (mut inputs, mut outputs) = (plan.inputs.clone(), plan.outputs.clone());
         change(&mut inputs, &mut outputs);
-        self.wanted.set(Arc::new(Plan { inputs, outputs, allowances: plan.allowances.clone(), ..Plan::empty() }));
+        self.desired.set(Arc::new(Plan { inputs, outputs, allowances: plan.allowances.clone(), ..Plan::empty() }));
     }
 
     /// Whether the worker goes by the plan that is wanted.
     pub(super) fn is_up_to_date(&self) -> bool {
-        self.worker.version == self.wanted.version()
+        self.worker.version == self.desired.version()
     }
 
     /// Whether a lane looks for a refused record.
@@ -500,13 +500,13 @@ impl Source for FakeSource {
         }
     }
 
-    fn standings(&mut self) -> Option<Standings> {
+    fn statistics(&mut self) -> Option<ConsumerStatistics> {
         let cluster = self.cluster.borrow();
-        let standing = |(partition, (_, next)): (&i32, &(usize, i64))| {
+        let statistics = |(partition, (_, next)): (&i32, &(usize, i64))| {
             let (end, next) = (Some(Position(cluster.logs[partition])), Some(Position(*next)));
-            (tp(*partition), Standing { next, end, waiting: 0 })
+            (tp(*partition), PartitionStatistics { next, end, waiting: 0 })
         };
-        Some(Standings { partitions: cluster.owned.iter().map(standing).collect(), reachable: true })
+        Some(ConsumerStatistics { partitions: cluster.owned.iter().map(statistics).collect(), reachable: true })
     }
 
     fn wait(&mut self, timeout: Duration) {

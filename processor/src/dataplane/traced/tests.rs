@@ -1,8 +1,8 @@
 //! What is told of a batch, its transaction and its outputs; what is not; and that the spans hold together.
 
 use super::*;
-use crate::dataplane::onward::carry;
 use crate::dataplane::plan::{InputTopic, OutputTopic};
+use crate::dataplane::propagation::carry;
 use crate::telemetry::Variables;
 use crate::telemetry::export::{Limits, Queue};
 use crate::telemetry::traces::sampler::Sampler;
@@ -72,9 +72,9 @@ fn keep(traces: &Traces, plan: &Plan, batch: &Batch) -> Vec<Option<String>> {
         let mut headers = Vec::new();
         message.headers(&mut headers).unwrap();
         let place = passage.find(&message);
-        let onward = place.map(|place| passage.onward(place));
+        let propagation = place.map(|place| passage.propagation(place));
         let began = passage.begins(place);
-        carry(onward.as_ref(), &mut headers, |_| true);
+        carry(propagation.as_ref(), &mut headers, |_| true);
         passage.sent(place, 0, began);
         place.into_iter().for_each(|place| passage.settled(place, KEPT, None));
         let parent = headers.iter().find(|header| header.key == TRACEPARENT);

@@ -2,10 +2,10 @@
 //! Both are bounds from above (I9): a process that has room for them never runs out.
 
 use super::Finding;
+use crate::cgroup;
 use crate::config::Config;
 use crate::control::prepare;
 use crate::dataplane::sink::UNCOUNTED_MAX;
-use crate::room;
 use rustix::process::{Resource, getrlimit};
 
 /// For the process itself: code, librdkafka, the admin server.
@@ -17,7 +17,7 @@ const LANES: u64 = 2;
 
 /// `partitions`: of all input topics, which one process alone has to itself.
 pub(super) fn examine(config: &Config, brokers: usize, partitions: Option<u64>) -> Vec<Finding> {
-    let group = room::memory_limit();
+    let group = cgroup::memory_limit();
     let compile = prepare::compile_memory(&config.sandbox, group);
     let limit = group.map(|limit| (limit, "the limit of its control group"));
     let limit = limit.or_else(|| Some((installed()?, "this machine's memory")));

@@ -10,15 +10,15 @@ use std::sync::Arc;
 
 /// A consumer, as of the last statistics.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Standings {
-    pub partitions: BTreeMap<TopicPartition, Standing>,
+pub struct ConsumerStatistics {
+    pub partitions: BTreeMap<TopicPartition, PartitionStatistics>,
     /// A broker is connected. One that is there and says nothing still is, until its requests or the session time out.
     pub reachable: bool,
 }
 
 /// One partition, as of the last statistics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Standing {
+pub struct PartitionStatistics {
     /// The next offset to fetch, past everything that was left out.
     pub next: Option<Position>,
     /// The end of the log for a reader of its isolation, as of the last fetch.
@@ -55,7 +55,7 @@ struct Partition {
 }
 
 /// What one text of statistics says. `None`: it is not what we know.
-pub(crate) fn parse(json: &[u8]) -> Option<Standings> {
+pub(crate) fn parse(json: &[u8]) -> Option<ConsumerStatistics> {
     let statistics: Statistics = serde_json::from_slice(json).ok()?;
     let reachable = statistics.brokers.values().any(|broker| broker.state == "UP");
     let mut partitions = BTreeMap::new();
@@ -64,15 +64,15 @@ pub(crate) fn parse(json: &[u8]) -> Option<Standings> {
         // Partition -1 is librdkafka's own.
         for partition in topic.partitions.into_values().filter(|p| p.partition >= 0) {
             let position = |offset: i64| (offset >= 0).then_some(Position(offset));
-            let standing = Standing {
+            let statistics = PartitionStatistics {
                 next: position(partition.next_offset),
                 end: position(partition.ls_offset),
                 waiting: u64::try_from(partition.fetchq_cnt).unwrap_or(0),
             };
-            partitions.insert(TopicPartition { topic: Arc::clone(&name), partition: partition.partition }, standing);
+            partitions.insert(TopicPartition { topic: Arc::clone(&name), partition: partition.partition }, statistics);
         }
     }
-    Some(Standings { partitions, reachable })
+    Some(ConsumerStatistics { partitions, reachable })
 }
 
 #[cfg(test)]
@@ -85,13 +85,13 @@ mod tests {
             "0": { "partition":0, "fetchq_cnt":3, "next_offset":101, "ls_offset":100, "hi_offset":120 },
             "1": { "partition":1, "fetchq_cnt":0, "next_offset":-1001, "ls_offset":-1001 },
             "-1": { "partition":-1, "fetchq_cnt":0, "next_offset":0, "ls_offset":-1001 } } } } }"#;
-        let Standings { partitions: standings, reachable } = parse(json).unwrap();
+        let ConsumerStatistics { partitions: statistics, reachable } = parse(json).unwrap();
         assert!(reachable, "one of two is up");
-        assert_eq!(standings.len(), 2);
-        let of = |partition| standings[&TopicPartition { topic: "in".into(), partition }];
-        assert_eq!(of(0), Standing { next: Some(Position(101)), end: Some(Position(100)), waiting: 3 });
-        assert_eq!(of(1), Standing::default());
-        assert_eq!(parse(b"{}"), Some(Standings { partitions: BTreeMap::new(), reachable: false }));
+        assert_eq!(statistics.len(), 2);
+        let of = |partition| statistics[&TopicPartition { topic: "in".into(), partition }];
+        assert_eq!(of(0), PartitionStatistics { next: Some(Position(101)), end: Some(Position(100)), waiting: 3 });
+        assert_eq!(of(1), PartitionStatistics::default());
+        assert_eq!(parse(b"{}"), Some(ConsumerStatistics { partitions: BTreeMap::new(), reachable: false }));
         let down = br#"{ "brokers": { "a:1/1": { "state": "TRY_CONNECT" } } }"#;
         assert!(!parse(down).unwrap().reachable);
         assert_eq!(parse(b"what"), None);

@@ -18,7 +18,7 @@ const FUEL_PER_WORD: u64 = 500;
 
 /// What clock and chance look at; shared by a store and the clocks that it was built with.
 #[derive(Debug, Default)]
-pub(crate) struct Moment(Mutex<State>);
+pub(crate) struct CurrentRecord(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -35,7 +35,7 @@ struct Stamp {
     timestamp_ms: i64,
 }
 
-impl Moment {
+impl CurrentRecord {
     /// A call of these records begins.
     pub(crate) fn begin(&self, records: &[Record<'_>]) {
         let mut state = self.lock();
@@ -71,7 +71,7 @@ impl Moment {
 }
 
 /// Wall clock and monotonic clock: the record's timestamp, which stands still while it is worked on.
-pub(crate) struct RecordClock(pub(crate) Arc<Moment>);
+pub(crate) struct RecordClock(pub(crate) Arc<CurrentRecord>);
 
 impl HostWallClock for RecordClock {
     fn resolution(&self) -> Duration {
@@ -104,7 +104,7 @@ pub(crate) struct Random {
 enum Source {
     /// Only the record's topic, partition and offset decide. Anybody can foretell it.
     Record {
-        moment: Arc<Moment>,
+        current: Arc<CurrentRecord>,
         topics: Arc<[String]>,
         /// Tells the generators of one guest apart.
         stream: u8,
@@ -120,18 +120,18 @@ impl Random {
         Self { source: Source::System, block: [0; 32], used: 32 }
     }
 
-    pub(crate) fn of_record(moment: &Arc<Moment>, topics: &Arc<[String]>, stream: u8) -> Self {
-        let (moment, topics) = (Arc::clone(moment), Arc::clone(topics));
-        Self { source: Source::Record { moment, topics, stream, of: None, blocks: 0 }, block: [0; 32], used: 32 }
+    pub(crate) fn of_record(current: &Arc<CurrentRecord>, topics: &Arc<[String]>, stream: u8) -> Self {
+        let (current, topics) = (Arc::clone(current), Arc::clone(topics));
+        Self { source: Source::Record { current, topics, stream, of: None, blocks: 0 }, block: [0; 32], used: 32 }
     }
 
     /// The next 4 bytes.
     fn word(&mut self) -> [u8; 4] {
         drive::charge(FUEL_PER_WORD);
-        if let Source::Record { moment, of, blocks, .. } = &mut self.source
-            && moment.stamp() != *of
+        if let Source::Record { current, of, blocks, .. } = &mut self.source
+            && current.stamp() != *of
         {
-            (*of, *blocks, self.used) = (moment.stamp(), 0, 32);
+            (*of, *blocks, self.used) = (current.stamp(), 0, 32);
         }
         if self.used == 32 {
             (self.block, self.used) = (self.source.block(), 0);
@@ -203,9 +203,9 @@ mod tests {
 
     const GOLDEN: [u8; 4] = [143, 10, 250, 159];
 
-    fn generator(moment: &Arc<Moment>) -> Random {
+    fn generator(current: &Arc<CurrentRecord>) -> Random {
         let topics: Arc<[String]> = Arc::new(["in".to_owned()]);
-        Random::of_record(moment, &topics, 0)
+        Random::of_record(current, &topics, 0)
     }
 
     fn draw(random: &mut Random, bytes: usize) -> Vec<u8> {
@@ -216,30 +216,30 @@ mod tests {
 
     #[test]
     fn the_clock_is_that_of_the_record_that_is_worked_on() {
-        let moment = Arc::new(Moment::default());
-        let clock = RecordClock(Arc::clone(&moment));
+        let current = Arc::new(CurrentRecord::default());
+        let clock = RecordClock(Arc::clone(&current));
         assert_eq!(HostWallClock::now(&clock), Duration::ZERO, "no record yet");
-        moment.begin(&[record(0, 1_000), record(1, -1), record(2, 3_000)]);
+        current.begin(&[record(0, 1_000), record(1, -1), record(2, 3_000)]);
         assert_eq!(HostWallClock::now(&clock), Duration::from_secs(1));
-        moment.settled(1);
+        current.settled(1);
         assert_eq!(HostWallClock::now(&clock), Duration::ZERO);
-        moment.settled(u32::MAX);
+        current.settled(u32::MAX);
         assert_eq!(HostMonotonicClock::now(&clock), 3_000_000_000);
     }
 
     #[test]
     fn chance_is_the_record_s_whatever_the_batch() {
-        let moment = Arc::new(Moment::default());
-        let mut random = generator(&moment);
-        moment.begin(&[record(7, 0), record(8, 0)]);
+        let current = Arc::new(CurrentRecord::default());
+        let mut random = generator(&current);
+        current.begin(&[record(7, 0), record(8, 0)]);
         let seventh = draw(&mut random, 100);
         assert_ne!(draw(&mut random, 100), seventh, "it goes on");
-        moment.settled(1);
+        current.settled(1);
         let eighth = draw(&mut random, 33);
         assert_ne!(eighth, seventh[..33]);
-        moment.begin(&[record(8, 0)]);
-        assert_eq!(draw(&mut generator(&moment), 33), eighth, "another batch, another instance");
-        moment.begin(&[record(7, 0)]);
+        current.begin(&[record(8, 0)]);
+        assert_eq!(draw(&mut generator(&current), 33), eighth, "another batch, another instance");
+        current.begin(&[record(7, 0)]);
         assert_eq!(draw(&mut random, 100), seventh);
         assert_eq!(seventh[..4], GOLDEN, "on every machine, in every release");
     }

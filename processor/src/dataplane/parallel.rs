@@ -1,9 +1,9 @@
 //! The instances of one generation that share a worker's batch (`parallelism`). Each takes a piece of consecutive records;
 //! the worker itself runs the first piece, helpers the others. Whatever finishes first, outcomes are carried out by the
-//! worker alone and in the records' order: to everything behind, a crew is one instance that is quicker.
+//! worker alone and in the records' order: to everything behind, they are one instance that is quicker.
 
 use super::plan::Plan;
-use pelton_sandbox::{Fault, Generation, Instance, Kept, Record, RunError, Settled};
+use pelton_sandbox::{Deferred, Fault, Generation, Instance, Record, RunError, Settled};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::time::Duration;
 
@@ -40,18 +40,18 @@ impl Helpers {
 
 /// Instances are made when a record first needs them.
 #[derive(Debug, Default)]
-pub(super) struct Crew {
+pub(super) struct Parallel {
     /// The first is the worker's own.
-    hands: Vec<Hand>,
+    members: Vec<Member>,
     /// Smoothed time for a record, in nanoseconds.
     per_record: f64,
 }
 
-/// One instance, and what it did in a helper's hands.
+/// One instance, and what it did on a helper's thread.
 #[derive(Debug)]
-struct Hand {
+struct Member {
     instance: Instance,
-    kept: Kept,
+    deferred: Deferred,
     broken: Option<Fault>,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Spent {
     pub time: Duration,
 }
 
-impl Crew {
+impl Parallel {
     /// Every record gets exactly one outcome, in order, as with [`Instance::run`]. Also says what that took, whatever it
     /// came to.
     pub fn run<E>(
@@ -73,9 +73,9 @@ impl Crew {
         settle: &mut dyn FnMut(usize, Settled<'_>) -> Result<(), E>,
     ) -> (Result<(), RunError<E>>, Spent) {
         let pieces = if helpers.pool.is_some() { self.pieces(parallelism, records.len()) } else { 1 };
-        while self.hands.len() < pieces {
+        while self.members.len() < pieces {
             match Instance::new(generation) {
-                Ok(instance) => self.hands.push(Hand { instance, kept: Kept::default(), broken: None }),
+                Ok(instance) => self.members.push(Member { instance, deferred: Deferred::default(), broken: None }),
                 Err(fault) => return (Err(RunError::Renewal(fault)), Spent::default()),
             }
         }
@@ -95,19 +95,19 @@ impl Crew {
         records: &[Record<'_>],
         settle: &mut dyn FnMut(usize, Settled<'_>) -> Result<(), E>,
     ) -> Result<(), RunError<E>> {
-        let Some((lead, others)) = self.hands.split_first_mut() else { return Ok(()) };
+        let Some((lead, others)) = self.members.split_first_mut() else { return Ok(()) };
         let Some(pool) = pool.filter(|_| pieces > 1) else { return lead.instance.run(records, settle) };
         let size = records.len().div_ceil(pieces);
         let (first, rest) = records.split_at(size);
         pool.in_place_scope(|scope| {
-            for (hand, piece) in others.iter_mut().zip(rest.chunks(size)) {
-                scope.spawn(move |_| hand.work(piece));
+            for (member, piece) in others.iter_mut().zip(rest.chunks(size)) {
+                scope.spawn(move |_| member.work(piece));
             }
             lead.instance.run(first, settle)
         })?;
         let mut done = size;
-        for (hand, piece) in others.iter_mut().zip(rest.chunks(size)) {
-            hand.settle(piece, &mut |index, settled| settle(done + index, settled))?;
+        for (member, piece) in others.iter_mut().zip(rest.chunks(size)) {
+            member.settle(piece, &mut |index, settled| settle(done + index, settled))?;
             done += piece.len();
         }
         Ok(())
@@ -120,22 +120,22 @@ impl Crew {
     }
 
     fn spent(&self) -> Spent {
-        self.hands.iter().fold(Spent::default(), |sum, hand| Spent {
-            fuel: sum.fuel.wrapping_add(hand.instance.fuel()),
-            time: sum.time.saturating_add(hand.instance.time()),
+        self.members.iter().fold(Spent::default(), |sum, member| Spent {
+            fuel: sum.fuel.wrapping_add(member.instance.fuel()),
+            time: sum.time.saturating_add(member.instance.time()),
         })
     }
 
     /// Linear memory of all its instances, in bytes.
     pub fn memory_bytes(&self) -> u64 {
-        self.hands.iter().map(|hand| hand.instance.memory_bytes() as u64).sum()
+        self.members.iter().map(|member| member.instance.memory_bytes() as u64).sum()
     }
 
     /// Lets all instances but the first `keep` go in good order.
     pub fn let_go(&mut self, keep: usize, transform: &str) {
-        for hand in self.hands.drain(keep.min(self.hands.len())..) {
-            let generation = hand.instance.generation();
-            if let Err(fault) = hand.instance.drain() {
+        for member in self.members.drain(keep.min(self.members.len())..) {
+            let generation = member.instance.generation();
+            if let Err(fault) = member.instance.drain() {
                 let code = fault.code.as_str();
                 tracing::warn!(transform, generation, code, "a guest failed in its `drain`: it goes all the same");
             }
@@ -143,11 +143,11 @@ impl Crew {
     }
 }
 
-impl Hand {
-    /// On a helper's thread: outcomes are kept for the worker.
+impl Member {
+    /// On a helper's thread: outcomes are deferred for the worker.
     fn work(&mut self, piece: &[Record<'_>]) {
-        self.kept.clear();
-        let ran = self.instance.run(piece, &mut |_, settled| self.kept.push(settled));
+        self.deferred.clear();
+        let ran = self.instance.run(piece, &mut |_, settled| self.deferred.push(settled));
         self.broken = match ran {
             Err(RunError::Renewal(fault)) => Some(fault),
             // What there was no room for, the worker does again.
@@ -155,14 +155,14 @@ impl Hand {
         };
     }
 
-    /// On the worker's thread: carries out what was kept, and does what was not done.
+    /// On the worker's thread: carries out what was deferred, and does what was not done.
     fn settle<E>(
         &mut self,
         piece: &[Record<'_>],
         settle: &mut dyn FnMut(usize, Settled<'_>) -> Result<(), E>,
     ) -> Result<(), RunError<E>> {
-        let done = self.kept.len();
-        self.kept.settle(&mut *settle).map_err(RunError::Stopped)?;
+        let done = self.deferred.len();
+        self.deferred.settle(&mut *settle).map_err(RunError::Stopped)?;
         match self.broken.take() {
             Some(fault) => Err(RunError::Renewal(fault)),
             None => self.instance.run(&piece[done..], &mut |index, settled| settle(done + index, settled)),

@@ -26,7 +26,7 @@ const THREADS_MAX: usize = 8;
 
 /// Where modules are compiled: a program that calls [`work`] and does nothing else, and what it may take for one module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Workshop {
+pub struct CompilerProcess {
     /// The program.
     pub program: PathBuf,
     /// What tells it that this is asked of it.
@@ -37,11 +37,11 @@ pub struct Workshop {
     pub time: Duration,
 }
 
-impl Workshop {
+impl CompilerProcess {
     /// Machine code of `module`, as wasmtime serialises it.
     pub(crate) fn compile(&self, ceiling: Ceiling, module: &[u8]) -> Result<Vec<u8>, LoadError> {
         let order = [ceiling.memory, self.memory, self.time.as_secs().max(1)];
-        let (status, mut answer) = self.run(&order, module).map_err(LoadError::Workshop)?;
+        let (status, mut answer) = self.run(&order, module).map_err(LoadError::CompilerProcess)?;
         match answer.first() {
             Some(&COMPILED) if status.success() => {
                 answer.remove(0);

@@ -3,13 +3,13 @@
 //! shadow's are compared with the running generation's and thrown away.
 
 use super::counters::{Counters, TransformCounters};
-use super::crew::{Crew, Helpers};
 use super::isolation::Refusal;
-use super::onward::Room;
 use super::outcome::{Budgeted, Delivery, Throttle, given_up};
+use super::parallel::{Helpers, Parallel};
 use super::plan::{Plan, TransformPlan};
 use super::ports::Sink;
 use super::process::{Interrupted, coordinates};
+use super::propagation::Room;
 use super::samples::Pace;
 use super::tap::Onlookers;
 use super::traced::Passage;
@@ -22,10 +22,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 #[derive(Debug)]
-pub(super) struct Seat {
-    running: Crew,
+pub(super) struct Runner {
+    running: Parallel,
     /// Of the generation on trial.
-    candidate: Crew,
+    candidate: Parallel,
     /// For the log lines of rejected records.
     throttle: Throttle,
     budgeted: Budgeted,
@@ -65,11 +65,11 @@ pub(super) struct Work<'a> {
     pub canary: Portion<'a>,
 }
 
-impl Seat {
+impl Runner {
     pub fn new(counts: Arc<TransformCounters>) -> Self {
         let (running, candidate) = Default::default();
         let (throttle, budgeted, room, sampling) = Default::default();
-        Seat { running, candidate, throttle, budgeted, room, sampling, counts }
+        Runner { running, candidate, throttle, budgeted, room, sampling, counts }
     }
 
     /// Gives each record its outcome, in order within a partition. With a refusal, records whose outputs the brokers refuse
@@ -81,8 +81,8 @@ impl Seat {
         sink: &mut K,
     ) -> Result<(), Interrupted> {
         let Work { plan, transform, index, trial, counters, helpers, passage, portion, canary } = work;
-        let hands = (transform.parallelism, *helpers);
-        let Seat { running, candidate, throttle, budgeted, room, sampling, counts } = self;
+        let members = (transform.parallelism, *helpers);
+        let Runner { running, candidate, throttle, budgeted, room, sampling, counts } = self;
         let (index, passage) = (*index, *passage);
         let mut delivery = Delivery {
             plan,
@@ -107,7 +107,7 @@ impl Seat {
         match trial.kind {
             Kind::Canary { .. } => {
                 serve(running, sampling, work, &mut delivery, |_, _| ())?;
-                try_out(candidate, hands, trial, canary, &mut delivery)
+                try_out(candidate, members, trial, canary, &mut delivery)
             }
             Kind::Shadow { json } => {
                 let mut prints = Vec::with_capacity(portion.messages.len());
@@ -122,7 +122,7 @@ impl Seat {
                     Ok(())
                 };
                 let counted = (None, Some(&trial.candidate));
-                if let Err(error) = call(candidate, hands, &trial.generation, portion, counted, compare) {
+                if let Err(error) = call(candidate, members, &trial.generation, portion, counted, compare) {
                     trial.give_up(why(&error));
                 }
                 Ok(())
@@ -145,26 +145,28 @@ impl Seat {
             } else if tried.is_some_and(|tried| tried.is_same(generation)) {
                 std::mem::take(&mut candidate)
             } else {
-                Crew::default()
+                Parallel::default()
             }
         };
         self.running = take(&new.generation);
         self.candidate = new.trial.as_ref().map(|trial| take(&trial.generation)).unwrap_or_default();
-        [&mut self.running, &mut self.candidate].into_iter().for_each(|crew| crew.let_go(new.parallelism, &new.name));
-        [running, candidate].into_iter().for_each(|mut crew| crew.let_go(0, &new.name));
+        [&mut self.running, &mut self.candidate]
+            .into_iter()
+            .for_each(|instances| instances.let_go(new.parallelism, &new.name));
+        [running, candidate].into_iter().for_each(|mut instances| instances.let_go(0, &new.name));
         self
     }
 
     /// The transform is no more, or the worker ends in good order.
     pub fn drain(self, transform: &str) {
         self.counts.memory.set(0);
-        [self.running, self.candidate].into_iter().for_each(|mut crew| crew.let_go(0, transform));
+        [self.running, self.candidate].into_iter().for_each(|mut instances| instances.let_go(0, transform));
     }
 }
 
 /// The running generation. `see` is shown each outcome before it is carried out.
 fn serve<K: Sink>(
-    running: &mut Crew,
+    running: &mut Parallel,
     sampling: &mut Pace,
     work: &Work<'_>,
     delivery: &mut Delivery<'_, K>,
@@ -180,8 +182,8 @@ fn serve<K: Sink>(
         see(message, &settled);
         delivery.settle(message, settled)
     };
-    let (hands, counted) = ((transform.parallelism, *helpers), (Some(counts), trial.map(|trial| &trial.running)));
-    let ran = call(running, hands, &transform.generation, portion, counted, settle);
+    let (members, counted) = ((transform.parallelism, *helpers), (Some(counts), trial.map(|trial| &trial.running)));
+    let ran = call(running, members, &transform.generation, portion, counted, settle);
     ran.map_err(|error| match error {
         RunError::Stopped(interrupted) => interrupted,
         RunError::Renewal(fault) => {
@@ -196,8 +198,8 @@ fn serve<K: Sink>(
 
 /// A canary: its outcomes count, but what would stop the worker stops the trial.
 fn try_out<'a, K: Sink>(
-    candidate: &mut Crew,
-    hands: (usize, &Helpers),
+    candidate: &mut Parallel,
+    members: (usize, &Helpers),
     trial: &'a Trial,
     canary: &Portion<'_>,
     delivery: &mut Delivery<'a, K>,
@@ -210,7 +212,7 @@ fn try_out<'a, K: Sink>(
     let counts = delivery.counts;
     let settle = &mut |i: usize, settled: Settled<'_>| delivery.settle(&canary.messages[i], settled);
     let counted = (Some(counts), Some(&trial.candidate));
-    match call(candidate, hands, &trial.generation, canary, counted, settle) {
+    match call(candidate, members, &trial.generation, canary, counted, settle) {
         Ok(()) => Ok(()),
         Err(RunError::Stopped(interrupted)) => Err(interrupted),
         Err(error) => {
@@ -222,8 +224,8 @@ fn try_out<'a, K: Sink>(
 
 /// One generation's call; counted in the metrics, and where it is tried.
 fn call(
-    crew: &mut Crew,
-    hands: (usize, &Helpers),
+    instances: &mut Parallel,
+    members: (usize, &Helpers),
     generation: &Generation,
     portion: &Portion<'_>,
     (counts, tally): (Option<&TransformCounters>, Option<&Tally>),
@@ -231,8 +233,8 @@ fn call(
 ) -> Result<(), RunError<Interrupted>> {
     let mut failures = 0;
     let (result, spent) = match tally {
-        None => crew.run(generation, hands, &portion.records, settle),
-        Some(_) => crew.run(generation, hands, &portion.records, &mut |i, settled| {
+        None => instances.run(generation, members, &portion.records, settle),
+        Some(_) => instances.run(generation, members, &portion.records, &mut |i, settled| {
             failures += u64::from(is_failure(&settled));
             settle(i, settled)
         }),
@@ -240,7 +242,7 @@ fn call(
     let records = portion.records.len() as u64;
     if let Some(counts) = counts {
         counts.fuel.add(spent.fuel);
-        counts.memory.set(crew.memory_bytes());
+        counts.memory.set(instances.memory_bytes());
         counts.process.observe(nanos(spent.time), 1);
         counts.batch.observe(records, 1);
     }

@@ -22,7 +22,7 @@ const ANSWER_MAX: usize = 16 << 20;
 
 /// Where the admin server is.
 #[derive(Clone)]
-pub(super) enum Place {
+pub(super) enum Endpoint {
     Socket(PathBuf),
     Port(SocketAddr, Option<String>),
 }
@@ -34,8 +34,8 @@ pub(super) enum Unanswered {
     Closed,
     #[error("{0}")]
     Token(String),
-    #[error("{place}: {why}")]
-    Unreachable { place: String, why: String },
+    #[error("{endpoint}: {why}")]
+    Unreachable { endpoint: String, why: String },
     #[error("{0}")]
     Runtime(std::io::Error),
 }
@@ -78,22 +78,22 @@ pub(super) fn refuse(exit: Exit, code: &str, message: &str, advice: &str) -> Exi
     exit
 }
 
-impl Place {
+impl Endpoint {
     /// With the token, for orders.
     pub(super) fn of(admin: &Admin) -> Result<Self, Unanswered> {
-        let mut place = Self::to_read(admin)?;
-        if let (Place::Port(_, token), Admin::On(on)) = (&mut place, admin) {
+        let mut endpoint = Self::to_read(admin)?;
+        if let (Endpoint::Port(_, token), Admin::On(on)) = (&mut endpoint, admin) {
             let revealed = on.token.as_ref().map(|token| token.reveal()).transpose();
             *token = revealed.map_err(|error| Unanswered::Token(error.to_string()))?;
         }
-        Ok(place)
+        Ok(endpoint)
     }
 
     /// Without the token, which need not even be there.
     pub(super) fn to_read(admin: &Admin) -> Result<Self, Unanswered> {
         let Admin::On(on) = admin else { return Err(Unanswered::Closed) };
         if let Some(socket) = &on.socket {
-            return Ok(Place::Socket(socket.clone()));
+            return Ok(Endpoint::Socket(socket.clone()));
         }
         let mut address = on.listen;
         if address.ip().is_unspecified() {
@@ -102,13 +102,13 @@ impl Place {
                 IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
             });
         }
-        Ok(Place::Port(address, None))
+        Ok(Endpoint::Port(address, None))
     }
 
     pub(super) fn name(&self) -> String {
         match self {
-            Place::Socket(path) => path.display().to_string(),
-            Place::Port(address, _) => address.to_string(),
+            Endpoint::Socket(path) => path.display().to_string(),
+            Endpoint::Port(address, _) => address.to_string(),
         }
     }
 
@@ -143,11 +143,11 @@ impl Place {
     /// An answer whose body is still to come.
     pub(super) async fn open(&self, method: &Method, path: &str) -> Result<Response<Incoming>, Unanswered> {
         match self {
-            Place::Socket(socket) => {
+            Endpoint::Socket(socket) => {
                 let stream = UnixStream::connect(socket).await.map_err(|error| self.lost(error))?;
                 self.talk(stream, method, path, None).await
             }
-            Place::Port(address, token) => {
+            Endpoint::Port(address, token) => {
                 let stream = TcpStream::connect(address).await.map_err(|error| self.lost(error))?;
                 self.talk(stream, method, path, token.as_deref()).await
             }
@@ -173,7 +173,7 @@ impl Place {
     }
 
     pub(super) fn lost(&self, why: impl std::fmt::Display) -> Unanswered {
-        Unanswered::Unreachable { place: self.name(), why: why.to_string() }
+        Unanswered::Unreachable { endpoint: self.name(), why: why.to_string() }
     }
 }
 

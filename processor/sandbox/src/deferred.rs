@@ -7,7 +7,7 @@ use crate::record::{Outputs, Settled};
 
 /// Outcomes of consecutive records, owned. Its memory is used again.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct Deferred {
     outcomes: Vec<Outcome>,
     /// Output frames and reasons, one after the other.
     bytes: Vec<u8>,
@@ -29,7 +29,7 @@ enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoRoom;
 
-impl Kept {
+impl Deferred {
     /// Bytes from which on nothing more is taken. The last outcome that is may go beyond, as far as `output_bytes` allows.
     pub const ROOM: usize = 4 << 20;
 
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn what_comes_out_is_what_went_in_twice_over() {
-        let mut kept = Kept::default();
+        let mut kept = Deferred::default();
         for _ in 0..2 {
             kept.clear();
             let all = || {
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn whoever_refuses_one_gets_no_more_and_nothing_is_left() {
-        let mut kept = Kept::default();
+        let mut kept = Deferred::default();
         (0..5).for_each(|_| kept.push(emit(b"x", 1)).unwrap());
         let mut seen = 0;
         let refused = kept.settle(|index, _| {
@@ -147,22 +147,22 @@ mod tests {
 
     #[test]
     fn a_guest_cannot_make_it_grow() {
-        let mut kept = Kept::default();
-        let large = vec![7; Kept::ROOM / 2 + 1];
+        let mut kept = Deferred::default();
+        let large = vec![7; Deferred::ROOM / 2 + 1];
         kept.push(emit(&large, 1)).unwrap();
         kept.push(emit(&large, 1)).unwrap();
         assert_eq!(kept.push(Settled::Keep), Err(NoRoom));
         assert_eq!(kept.len(), 2, "what was taken stands");
         kept.clear();
-        assert!(kept.bytes.capacity() <= Kept::ROOM);
+        assert!(kept.bytes.capacity() <= Deferred::ROOM);
         kept.push(Settled::Keep).unwrap();
     }
 
     #[test]
     fn a_guest_cannot_make_it_grow_by_failing() {
-        let mut kept = Kept::default();
+        let mut kept = Deferred::default();
         let fault = || Settled::Fault(Box::new(Fault::new(FaultCode::OutputTopic, "x".repeat(4096))));
-        let most = Kept::ROOM / 2048;
+        let most = Deferred::ROOM / 2048;
         let taken = (0..=most).take_while(|_| kept.push(fault()).is_ok()).count();
         assert!((most / 2..=most).contains(&taken), "{taken} faults of 2 KiB in 4 MiB");
         assert_eq!(kept.push(Settled::Keep), Err(NoRoom));

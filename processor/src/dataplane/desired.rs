@@ -6,21 +6,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 #[derive(Debug)]
-pub struct Wanted {
+pub struct Desired {
     /// Grows with each plan; looked at by every worker in every round.
     version: AtomicU64,
     plan: Mutex<Arc<Plan>>,
 }
 
-impl Wanted {
+impl Desired {
     pub fn new(plan: Arc<Plan>) -> Self {
-        Wanted { version: AtomicU64::new(0), plan: Mutex::new(plan) }
+        Desired { version: AtomicU64::new(0), plan: Mutex::new(plan) }
     }
 
     /// From now on this plan is wanted. Plans that no worker has taken up by then never are.
     pub fn set(&self, plan: Arc<Plan>) {
-        let mut wanted = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        *wanted = plan;
+        let mut desired = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        *desired = plan;
         self.version.fetch_add(1, Ordering::Release);
     }
 

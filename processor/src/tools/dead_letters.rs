@@ -35,7 +35,7 @@ pub struct Source {
 
 /// One dead letter.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Letter {
+pub struct DeadLetter {
     /// The record in the dead-letter topic, its headers as they are there.
     pub record: OwnedMessage,
     pub class: Class,
@@ -69,7 +69,7 @@ pub struct Count {
     pub newest_ms: Option<i64>,
 }
 
-impl Letter {
+impl DeadLetter {
     pub fn of(record: OwnedMessage) -> Self {
         let source = || {
             Some(Source {
@@ -83,7 +83,7 @@ impl Letter {
         let class = Class { transform: transform.unwrap_or(UNKNOWN).into(), code: code.unwrap_or(UNKNOWN).into() };
         let rejected_ms = text(&record, b"pelton.error.timestamp").and_then(|ms| ms.parse().ok());
         let reason = text(&record, b"__dlq.errors.message").map(str::to_owned);
-        Letter { source: source(), class, rejected_ms, reason, record }
+        DeadLetter { source: source(), class, rejected_ms, reason, record }
     }
 
     /// The headers of the record that was rejected: without those that tell of the rejection.
@@ -118,7 +118,7 @@ fn is_code(text: &str) -> bool {
 }
 
 impl Filter {
-    pub fn selects(&self, letter: &Letter) -> bool {
+    pub fn selects(&self, letter: &DeadLetter) -> bool {
         self.transform.as_ref().is_none_or(|transform| *transform == letter.class.transform)
             && (self.codes.is_empty() || self.codes.contains(&letter.class.code))
     }
@@ -131,7 +131,7 @@ impl fmt::Display for Source {
 }
 
 impl Count {
-    fn add(&mut self, letter: &Letter) {
+    fn add(&mut self, letter: &DeadLetter) {
         self.letters += 1;
         if let Some(ms) = letter.rejected_ms {
             self.oldest_ms = Some(self.oldest_ms.map_or(ms, |oldest| oldest.min(ms)));
@@ -212,7 +212,7 @@ pub fn count(
             return Ok((counts, true));
         }
         read += 1;
-        let letter = Letter::of(record);
+        let letter = DeadLetter::of(record);
         if filter.selects(&letter) {
             counts.entry(letter.class.clone()).or_default().add(&letter);
         }
@@ -226,12 +226,12 @@ pub fn list(
     topic: &str,
     filter: &Filter,
     limit: usize,
-) -> Result<(Vec<Letter>, bool), ToolError> {
+) -> Result<(Vec<DeadLetter>, bool), ToolError> {
     let (mut reader, _) = open(cluster, topic)?;
     let mut letters = Vec::new();
     let mut cut = false;
     while let Some(record) = reader.next(super::PATIENCE)? {
-        let letter = Letter::of(record);
+        let letter = DeadLetter::of(record);
         if filter.selects(&letter) {
             if letters.len() == limit {
                 cut = true;
@@ -240,7 +240,7 @@ pub fn list(
             letters.push(letter);
         }
     }
-    letters.sort_by_key(|letter: &Letter| (letter.record.partition, letter.record.offset));
+    letters.sort_by_key(|letter: &DeadLetter| (letter.record.partition, letter.record.offset));
     Ok((letters, cut))
 }
 
@@ -275,13 +275,13 @@ mod tests {
         OwnedMessage { headers, ..OwnedMessage::default() }
     }
 
-    fn original(letter: &Letter) -> Headers {
+    fn original(letter: &DeadLetter) -> Headers {
         letter.original_headers().iter().map(|h| (h.key.to_vec(), h.value.map(<[u8]>::to_vec))).collect()
     }
 
     #[test]
     fn what_the_processor_writes_is_read_back() {
-        let letter = Letter::of(rejected(Vec::new(), false));
+        let letter = DeadLetter::of(rejected(Vec::new(), false));
         assert_eq!(letter.class, Class { transform: "redact".into(), code: "guest.rejected".into() });
         assert_eq!(letter.source, Some(Source { topic: "in".into(), partition: 3, offset: 41 }));
         assert_eq!((letter.rejected_ms, letter.reason.as_deref()), (Some(1_700), Some("no amount")));
@@ -293,23 +293,23 @@ mod tests {
         let own =
             vec![header("trace", "1"), (b"null".to_vec(), None), header("trace", "2"), header("pelton.errors", "x")];
         for brief in [false, true] {
-            let letter = Letter::of(rejected(own.clone(), brief));
+            let letter = DeadLetter::of(rejected(own.clone(), brief));
             assert_eq!(original(&letter), own);
         }
-        assert_eq!(original(&Letter::of(rejected(Vec::new(), false))), Vec::new());
+        assert_eq!(original(&DeadLetter::of(rejected(Vec::new(), false))), Vec::new());
     }
 
     #[test]
     fn a_record_that_had_been_a_dead_letter_before_keeps_what_that_one_told() {
         let first = rejected(vec![header("own", "1")], false).headers;
-        let letter = Letter::of(rejected(first.clone(), false));
+        let letter = DeadLetter::of(rejected(first.clone(), false));
         assert_eq!(original(&letter), first);
     }
 
     #[test]
     fn of_a_letter_that_is_not_ours_everything_that_tells_of_a_rejection_goes() {
         let headers = vec![header("__dlq.errors.message", "m"), header("own", "1"), header("__dlq.errors.topic", "t")];
-        let letter = Letter::of(OwnedMessage { headers, ..OwnedMessage::default() });
+        let letter = DeadLetter::of(OwnedMessage { headers, ..OwnedMessage::default() });
         assert_eq!(original(&letter), vec![header("own", "1")]);
         assert_eq!(letter.class, Class { transform: UNKNOWN.into(), code: UNKNOWN.into() });
         assert_eq!(letter.source, None, "a source has a partition and an offset");
@@ -319,17 +319,17 @@ mod tests {
     fn odd_headers_are_unknown() {
         for code in ["", "a/b", "A", "a b", "-", ".x", &"x".repeat(65)] {
             let headers = vec![header("pelton.error.code", code), header("pelton.error.transform", "../x")];
-            let letter = Letter::of(OwnedMessage { headers, ..OwnedMessage::default() });
+            let letter = DeadLetter::of(OwnedMessage { headers, ..OwnedMessage::default() });
             assert_eq!(letter.class, Class { transform: UNKNOWN.into(), code: UNKNOWN.into() }, "{code}");
         }
         let mut odd = rejected(Vec::new(), false);
         odd.headers.push(header("__dlq.errors.partition", "-1"));
-        assert_eq!(Letter::of(odd).source, None);
+        assert_eq!(DeadLetter::of(odd).source, None);
     }
 
     #[test]
     fn filters() {
-        let letter = Letter::of(rejected(Vec::new(), false));
+        let letter = DeadLetter::of(rejected(Vec::new(), false));
         let filter = |transform: Option<&str>, codes: &[&str]| Filter {
             transform: transform.map(str::to_owned),
             codes: codes.iter().map(|code| (*code).to_owned()).collect(),

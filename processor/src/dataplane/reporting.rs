@@ -5,7 +5,7 @@ use super::assignment::Progress as Reached;
 use super::counters::{Counters, WorkerStatus};
 use super::lag::{Place, lag};
 use super::utilization::Utilization;
-use pelton_kafka::{Standing, Standings, TopicPartition};
+use pelton_kafka::{ConsumerStatistics, PartitionStatistics, TopicPartition};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,30 +13,30 @@ use std::time::{Duration, Instant};
 const PUBLISH_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct Reporter {
     counters: Arc<Counters>,
     published: Option<Instant>,
     utilization: Utilization,
     /// Of each partition, as last heard.
-    standings: BTreeMap<TopicPartition, Standing>,
+    statistics: BTreeMap<TopicPartition, PartitionStatistics>,
     /// A broker is connected, as far as is known.
     reachable: bool,
 }
 
-impl Told {
+impl Reporter {
     pub fn new(counters: &Arc<Counters>) -> Self {
-        Told {
+        Reporter {
             counters: Arc::clone(counters),
             published: None,
             utilization: Utilization::new(Arc::clone(counters)),
-            standings: BTreeMap::new(),
+            statistics: BTreeMap::new(),
             reachable: true,
         }
     }
 
     /// News of where reading stands.
-    pub fn heard(&mut self, standings: Standings) {
-        Standings { partitions: self.standings, reachable: self.reachable } = standings;
+    pub fn heard(&mut self, statistics: ConsumerStatistics) {
+        ConsumerStatistics { partitions: self.statistics, reachable: self.reachable } = statistics;
     }
 
     /// Since `before` the worker waited: for records, or for brokers.
@@ -60,7 +60,7 @@ impl Told {
         self.counters.status.set(WorkerStatus { member, reachable: self.reachable, ready_lanes });
         self.utilization.worked(now);
         let place = |(partition, lane, progress): (&TopicPartition, usize, Reached)| {
-            let lag = self.standings.get(partition).and_then(|standing| lag(&progress, standing));
+            let lag = self.statistics.get(partition).and_then(|statistics| lag(&progress, statistics));
             (partition.clone(), Place { lane, position: progress.next, committed: progress.committed, lag })
         };
         self.counters.lags.set(reached.map(place).collect());

@@ -19,7 +19,7 @@ const CREDIT: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
-pub struct Holds {
+pub struct Pauses {
     allowances: Vec<Allowance>,
     shares: Vec<Share>,
     /// What librdkafka has paused, whether it is ours now or not.
@@ -55,11 +55,11 @@ pub struct Changes {
     pub resume: Vec<TopicPartition>,
 }
 
-impl Holds {
+impl Pauses {
     pub fn new(allowances: &[Allowance]) -> Self {
-        let mut holds = Holds { allowances: Vec::new(), shares: Vec::new(), paused: BTreeSet::new(), looked: None };
-        holds.adopt(allowances);
-        holds
+        let mut pauses = Pauses { allowances: Vec::new(), shares: Vec::new(), paused: BTreeSet::new(), looked: None };
+        pauses.adopt(allowances);
+        pauses
     }
 
     /// Goes by these from now on; time spent is counted anew. Who is in debt stays so.
@@ -84,7 +84,7 @@ impl Holds {
             && self.shares.iter().all(|share| share.thousandths >= 1000)
     }
 
-    /// Whether it is time to ask for [`Holds::changes`].
+    /// Whether it is time to ask for [`Pauses::changes`].
     pub fn is_due(&self, now: Instant) -> bool {
         self.looked.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_EVERY)
     }
@@ -147,7 +147,7 @@ mod tests {
     struct Bench {
         allowances: Vec<Allowance>,
         spent: TimeSpent,
-        holds: Holds,
+        pauses: Pauses,
         now: Instant,
     }
 
@@ -162,14 +162,14 @@ mod tests {
                 share,
             };
             let allowances = vec![of("bad", "a", share), of("good", "b", 1000)];
-            let holds = Holds::new(&allowances);
-            Bench { allowances, spent: TimeSpent::new(2), holds, now: Instant::now() }
+            let pauses = Pauses::new(&allowances);
+            Bench { allowances, spent: TimeSpent::new(2), pauses, now: Instant::now() }
         }
 
         fn look(&mut self, owned: &[(&str, bool)]) -> (Vec<String>, Vec<String>) {
             let partitions: Vec<Owned> =
                 owned.iter().map(|(topic, read)| Owned { partition: p(topic), read: *read, aside: false }).collect();
-            let changes = self.holds.changes(&partitions, &self.spent, self.now);
+            let changes = self.pauses.changes(&partitions, &self.spent, self.now);
             let names = |all: Vec<TopicPartition>| all.iter().map(|p| p.topic.to_string()).collect();
             (names(changes.pause), names(changes.resume))
         }
@@ -186,10 +186,10 @@ mod tests {
     #[test]
     fn a_tripped_breaker_pauses_the_transform_s_topics_for_good() {
         let mut bench = Bench::new(1000);
-        assert!(bench.holds.is_idle());
+        assert!(bench.pauses.is_idle());
         assert_eq!(bench.look(&[("a", true), ("b", true)]), none());
         bench.allowances[0].breaker.failed(bench.now);
-        assert!(!bench.holds.is_idle());
+        assert!(!bench.pauses.is_idle());
         assert_eq!(bench.look(&[("a", true), ("b", true)]), (vec!["a".into()], vec![]));
         assert_eq!(bench.look(&[("a", true), ("b", true)]), none(), "once");
         assert_eq!(bench.look(&[("b", true)]), none(), "it was revoked");
@@ -202,23 +202,23 @@ mod tests {
         bench.allowances[0].breaker.failed(bench.now);
         assert_eq!(bench.look(&[("a", true)]), (vec!["a".into()], vec![]));
         bench.allowances[0].breaker = Arc::new(Breaker::new(None));
-        bench.holds.adopt(&bench.allowances);
+        bench.pauses.adopt(&bench.allowances);
         assert_eq!(bench.look(&[("a", true)]), (vec![], vec!["a".into()]));
-        assert!(bench.holds.is_idle());
+        assert!(bench.pauses.is_idle());
     }
 
     #[test]
     fn a_pause_by_hand_outlasts_a_new_generation_and_ends_when_it_is_resumed() {
         let mut bench = Bench::new(1000);
         assert!(bench.allowances[0].pause());
-        assert!(!bench.holds.is_idle());
+        assert!(!bench.pauses.is_idle());
         assert_eq!(bench.look(&[("a", true), ("b", true)]), (vec!["a".into()], vec![]));
         bench.allowances[0].breaker = Arc::new(Breaker::new(None));
-        bench.holds.adopt(&bench.allowances);
+        bench.pauses.adopt(&bench.allowances);
         assert_eq!(bench.look(&[("a", true), ("b", true)]), none(), "still paused");
         assert!(bench.allowances[0].resume());
         assert_eq!(bench.look(&[("a", true), ("b", true)]), (vec![], vec!["a".into()]));
-        assert!(bench.holds.is_idle());
+        assert!(bench.pauses.is_idle());
     }
 
     #[test]
@@ -227,7 +227,7 @@ mod tests {
         bench.look(&[("a", true)]);
         bench.spent.add(0, 500 * MS);
         assert_eq!(bench.look(&[("a", true)]), (vec!["a".into()], vec![]));
-        bench.holds.adopt(&bench.allowances);
+        bench.pauses.adopt(&bench.allowances);
         bench.spent = TimeSpent::new(2);
         bench.now += 100 * MS;
         assert_eq!(bench.look(&[("a", true)]), none(), "still held");

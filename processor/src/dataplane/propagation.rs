@@ -13,7 +13,7 @@ use pelton_kafka::Header;
 
 /// Of one input record.
 #[derive(Clone, Copy, Debug)]
-pub struct Onward<'t> {
+pub struct Propagation<'t> {
     /// `traceparent` of its processing, where it is followed.
     pub ours: Option<[u8; LENGTH]>,
     /// `traceparent` as it came.
@@ -22,20 +22,20 @@ pub struct Onward<'t> {
     pub state: Option<&'t [u8]>,
 }
 
-/// Makes the headers of an output carry on `onward`, if there is something to be carried on. `fits`: may the output be so
+/// Adds to the headers of an output what `propagation` carries on, if anything. `fits`: may the output be so
 /// large?
 #[inline]
 pub fn carry<'h>(
-    onward: Option<&'h Onward<'_>>,
+    propagation: Option<&'h Propagation<'_>>,
     headers: &mut Vec<Header<'h>>,
     fits: impl FnOnce(&[Header<'_>]) -> bool,
 ) {
-    if let Some(onward) = onward {
-        onward.carry(headers, fits);
+    if let Some(propagation) = propagation {
+        propagation.carry(headers, fits);
     }
 }
 
-impl Onward<'_> {
+impl Propagation<'_> {
     fn carry<'h>(&'h self, headers: &mut Vec<Header<'h>>, fits: impl FnOnce(&[Header<'_>]) -> bool) {
         let ours = self.ours.as_ref().map(<[u8; LENGTH]>::as_slice);
         match headers.iter().rposition(|header| header.key == TRACEPARENT) {
@@ -96,10 +96,10 @@ mod tests {
     const GIVEN: &[u8] = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     const OTHER: &[u8] = b"00-11111111111111111111111111111111-b7ad6b7169203331-01";
 
-    fn written(onward: Option<Onward<'_>>, headers: &[(&str, &[u8])]) -> Vec<(String, Vec<u8>)> {
+    fn written(propagation: Option<Propagation<'_>>, headers: &[(&str, &[u8])]) -> Vec<(String, Vec<u8>)> {
         let mut carried: Vec<Header<'_>> =
             headers.iter().map(|(key, value)| Header { key: key.as_bytes(), value: Some(value) }).collect();
-        carry(onward.as_ref(), &mut carried, |_| true);
+        carry(propagation.as_ref(), &mut carried, |_| true);
         let text = |key: &[u8]| String::from_utf8(key.to_vec()).unwrap();
         carried.iter().map(|h| (text(h.key), h.value.unwrap().to_vec())).collect()
     }
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn an_output_goes_on_with_its_input_s_trace_unless_the_guest_says_otherwise() {
-        let followed = Onward { ours: Some(OURS), given: Some(GIVEN), state: Some(b"a=1") };
+        let followed = Propagation { ours: Some(OURS), given: Some(GIVEN), state: Some(b"a=1") };
         assert_eq!(written(None, &[("x", b"1")]), headers(&[("x", b"1")]));
         assert_eq!(
             written(Some(followed), &[("x", b"1")]),
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_is_not_followed_goes_on_as_it_came() {
-        let unfollowed = Onward { ours: None, given: Some(GIVEN), state: Some(b"a=1") };
+        let unfollowed = Propagation { ours: None, given: Some(GIVEN), state: Some(b"a=1") };
         assert_eq!(written(Some(unfollowed), &[("traceparent", GIVEN)]), headers(&[("traceparent", GIVEN)]));
         assert_eq!(written(Some(unfollowed), &[]), headers(&[("traceparent", GIVEN), ("tracestate", b"a=1")]));
         assert_eq!(written(Some(unfollowed), &[("traceparent", OTHER)]), headers(&[("traceparent", OTHER)]));
@@ -141,16 +141,16 @@ mod tests {
 
     #[test]
     fn a_trace_that_begins_here_does_not_take_the_place_of_a_guest_s() {
-        let begun = Onward { ours: Some(OURS), given: None, state: None };
+        let begun = Propagation { ours: Some(OURS), given: None, state: None };
         assert_eq!(written(Some(begun), &[]), headers(&[("traceparent", &OURS)]));
         assert_eq!(written(Some(begun), &[("traceparent", OTHER)]), headers(&[("traceparent", OTHER)]));
-        let instead = Onward { given: Some(b"rubbish"), ..begun };
+        let instead = Propagation { given: Some(b"rubbish"), ..begun };
         assert_eq!(written(Some(instead), &[("traceparent", b"rubbish")]), headers(&[("traceparent", &OURS)]));
     }
 
     #[test]
     fn an_output_that_would_be_too_large_goes_without() {
-        let followed = Onward { ours: Some(OURS), given: Some(GIVEN), state: None };
+        let followed = Propagation { ours: Some(OURS), given: Some(GIVEN), state: None };
         let plain = vec![Header { key: b"x", value: None }];
         let mut headers = plain.clone();
         carry(Some(&followed), &mut headers, |more| more.len() < 2);
@@ -158,7 +158,7 @@ mod tests {
         let mut copied = vec![Header { key: TRACEPARENT, value: Some(GIVEN) }];
         carry(Some(&followed), &mut copied, |_| panic!("it is not larger"));
         assert_eq!(copied[0].value, Some(OURS.as_slice()));
-        let short = Onward { given: Some(b"short"), ..followed };
+        let short = Propagation { given: Some(b"short"), ..followed };
         let mut longer = vec![Header { key: TRACEPARENT, value: Some(b"short") }];
         carry(Some(&short), &mut longer, |_| false);
         assert_eq!(longer[0].value, Some(b"short".as_slice()));
@@ -189,9 +189,9 @@ mod tests {
             let value = if copied { given.as_ref().unwrap_or(&own) } else { &own };
             let before: Vec<Header<'_>> =
                 keys.iter().map(|key| Header { key: key.as_bytes(), value: Some(value) }).collect();
-            let onward = Onward { ours: Some(OURS), given: given.as_deref(), state: None };
+            let propagation = Propagation { ours: Some(OURS), given: given.as_deref(), state: None };
             let mut after = before.clone();
-            carry(Some(&onward), &mut after, |_| true);
+            carry(Some(&propagation), &mut after, |_| true);
             let others = |headers: &[Header<'_>]| -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
                 let others = headers.iter().filter(|header| header.key != TRACEPARENT);
                 others.map(|header| (header.key.to_vec(), header.value.map(<[u8]>::to_vec))).collect()
