@@ -38,6 +38,9 @@ impl Properties {
     }
 
     pub(crate) fn native(&self) -> Result<NativeConf, ClientError> {
+        // Before librdkafka does: this way OpenSSL frees nothing when the process exits. Threads of librdkafka's that are
+        // still there would crash on it, which one exit of a hundred did that left clients behind on TLS.
+        openssl::init();
         // SAFETY: allocates a configuration object that `NativeConf` owns from here on.
         let conf = NativeConf(unsafe { sys::rd_kafka_conf_new() });
         let mut text = [0 as c_char; 512];
