@@ -89,7 +89,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[0],
-            "# HELP pelton_skipped_total Rejected or failed records left out because the policy is skip."
+            "# HELP pelton_skipped_total Rejected or failed records skipped because the policy is skip."
         );
         assert_eq!(lines[1], "# TYPE pelton_skipped_total counter");
         assert_eq!(lines[2], r#"pelton_skipped_total{transform="a\"b\\c\nd"} 7"#);
