@@ -1,4 +1,4 @@
-//! How the process ends: the numbers are part of the interface (sysexits, but clap's 2 for usage).
+//! Exit codes: the numbers are part of the interface (those of sysexits, except clap's 2 for usage).
 
 use crate::config::{Code, ConfigErrors};
 

@@ -1,5 +1,5 @@
-//! Prometheus' text format 0.0.4, which every scraper reads. Families without points are left out: a series appears when
-//! there is something to tell.
+//! Prometheus' text format 0.0.4, which every scraper reads. Families without points are left out: a series appears
+//! when there is something to report.
 
 use super::collect::{Family, Point, Value};
 use std::fmt::Write;
