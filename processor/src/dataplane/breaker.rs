@@ -125,7 +125,8 @@ impl Breaker {
     }
 }
 
-/// How much of one worker's time each transform of its plan has taken; written by the processor, read by [`super::pauses`].
+/// How much of one worker's time each transform of its plan has taken; written by the processor, read by
+/// [`super::pauses`].
 #[derive(Debug, Default)]
 pub struct TimeSpent(Vec<Duration>);
 

@@ -14,8 +14,8 @@ pub struct Sandbox {
     /// What a module must prove before it is compiled.
     pub require: Require,
 
-    /// Public keys (Ed25519 in PEM, as written by `pelton keygen` and `openssl pkey -pubout`). With `require:
-    /// signature` a module must be signed with one of them.
+    /// Public keys (Ed25519 in PEM, as written by `pelton keygen` and `openssl pkey -pubout`). With
+    /// `require: signature` a module must be signed with one of them.
     #[schemars(extend("items" = {"type": "string", "format": "pelton-path"}))]
     pub keys: Vec<PathBuf>,
 
