@@ -1,4 +1,4 @@
-//! How much memory the process may use, as its control group says.
+//! How much memory the process may use, according to its control group.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! The time of day, for what is shown to others: records' ages, spans, lists. What decides anything goes by `Instant`.
+//! The time of day, for what is shown to others: records' ages, spans, lists. Decisions use `Instant`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

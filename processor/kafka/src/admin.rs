@@ -1,9 +1,9 @@
-//! What operators ask of a cluster: where partitions begin and end, how far a group is and who is in it; and the one thing
-//! that is written outside of any transaction: a group's positions while nobody is in it.
+//! What operators ask of a cluster: where partitions begin and end, how far a group is and who is in it; and the only
+//! thing that is written outside a transaction: a group's positions while it has no members.
 //!
-//! Every call blocks, for at most the patience that the [`Admin`] was made with. What a broker refuses is sorted into the
-//! few kinds that an operator's tool can do something about ([`Refusal`]). The broker itself refuses positions for a group
-//! with members, so a member that joins between a look and the write loses nothing.
+//! Every call blocks, for at most the patience that the [`Admin`] was made with. What a broker refuses is sorted into
+//! the few kinds that an operator's tool can act on ([`Refusal`]). The broker itself refuses positions for a group with
+//! members, so a member that joins between the check and the write loses nothing.
 
 use crate::client::Queue;
 use crate::error::{ClientError, name_of, text_of};

@@ -1,4 +1,4 @@
-//! One librdkafka instance and what belongs to its life: configuration taken over, logs handed to `tracing`, destruction.
+//! One librdkafka instance and its life cycle: taking over configuration, handing logs to `tracing`, destruction.
 
 use crate::error::ClientError;
 use crate::properties::Properties;

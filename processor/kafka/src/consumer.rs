@@ -1,10 +1,10 @@
 //! The group member of one worker: reads into queues of its own (one per lane) and serves rebalances on the thread that
 //! polls it, so that a revocation can finish open transactions before it returns (I6).
 //!
-//! Three librdkafka facts shape this file. Partition queues must be forwarded to our queues *before* the assignment takes
-//! effect, else records appear on the consumer's main queue. The main queue must be served with the rebalance callback
-//! installed: without one librdkafka drops the assignment by itself. And librdkafka must not look up where to begin: see
-//! [`crate::locate`]. A partition whose place is not known yet is parked ([`crate::parking`]).
+//! Three librdkafka facts shape this file. Partition queues must be forwarded to our queues *before* the assignment
+//! takes effect, else records appear on the consumer's main queue. The main queue must be served with the rebalance
+//! callback installed: without one librdkafka drops the assignment by itself. And librdkafka must not look up where to
+//! begin: see [`crate::locate`]. A partition whose starting position is not known yet is parked ([`crate::parking`]).
 
 use crate::batch::Batch;
 use crate::client::{Client, Queue, on_error};

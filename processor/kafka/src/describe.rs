@@ -1,5 +1,5 @@
-//! How a cluster is set up, as far as an installation can be wrong about it: where a topic's replicas are, what brokers and
-//! topics are configured to, and how new the newest record is. Reads only.
+//! How a cluster is set up, as far as an installation can get it wrong: where a topic's replicas are, how brokers and
+//! topics are configured, and how new the newest record is. Read-only.
 
 use crate::admin::{Admin, AdminError, c_name, text};
 use crate::list::List;

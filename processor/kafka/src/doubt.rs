@@ -1,10 +1,11 @@
-//! Was one of a transaction's requests left without an answer? Then a copy of it may still be on its way, and librdkafka,
-//! which has no KIP-890, would let it end or change a *later* transaction of the same epoch. The answer is a new producer
-//! of the same id: its epoch refuses whatever comes late.
+//! Was one of a transaction's requests left without an answer? Then a copy of it may still be on its way, and
+//! librdkafka, which has no KIP-890, would let it end or change a *later* transaction of the same epoch. The remedy is
+//! a new producer of the same id: its epoch refuses whatever arrives late.
 //!
-//! librdkafka hides this: it asks again, and the call succeeds. Its log suppresses repeated failures. What does not lie is
-//! the interceptor that sees every request end, with its answer or with the reason why there is none. (It does not tell
-//! the correlation id, decision 6; so requests cannot be paired, and need not be.) Runs on broker threads: one relaxed add.
+//! librdkafka hides this: it asks again, and the call succeeds. Its log suppresses repeated failures. The reliable
+//! source is the interceptor that sees every request end, with its answer or with the reason why there is none. (It
+//! does not give the correlation id, decision 6; so requests cannot be paired, and need not be.) Runs on broker
+//! threads: one relaxed add.
 
 use rdkafka_sys as sys;
 use std::ffi::{c_char, c_int, c_void};

@@ -1,5 +1,5 @@
-//! Every librdkafka error, sorted once into what the data plane has to do about it. What a tool can do about one is in
-//! [`crate::admin`]; nothing outside of this crate looks at error codes.
+//! Every librdkafka error, sorted once by what the data plane has to do about it. What a tool can do about one is in
+//! [`crate::admin`]; nothing outside this crate looks at error codes.
 
 use rdkafka_sys as sys;
 use std::ffi::CStr;

@@ -1,4 +1,4 @@
-//! Pelton's Kafka client: exactly what the data plane needs of librdkafka, and the only Kafka FFI of the workspace.
+//! Pelton's Kafka client: exactly what the data plane needs from librdkafka, and the workspace's only Kafka FFI.
 //!
 //! In the order in which a record meets them: [`Consumer`] (own queues, batch consume, rebalance callbacks served on the
 //! calling thread), [`Batch`] and [`Message`] (borrowed views of what was consumed), [`Producer`] (transactional or

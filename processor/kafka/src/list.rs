@@ -1,4 +1,4 @@
-//! librdkafka's partition lists, owned: partitions with offsets and leader epochs going in, offsets and errors coming out.
+//! librdkafka's partition lists, owned: partitions with offsets and leader epochs in, offsets and errors out.
 
 use crate::position::{PartitionProgress, TopicPartition};
 use rdkafka_sys as sys;

@@ -1,8 +1,8 @@
 //! Where to begin with a partition: the group's committed position, else the topic's start.
 //!
-//! librdkafka can do this by itself, but not exactly once: while another producer's transaction is undecided the group's
-//! coordinator answers UNSTABLE_OFFSET_COMMIT; librdkafka asks a few times more, and then takes the missing offset for one
-//! that was never committed and begins at `auto.offset.reset` (decision 9). So every partition is assigned with an explicit
+//! librdkafka can do this by itself, but not exactly once: while another producer's transaction is undecided the
+//! group's coordinator answers UNSTABLE_OFFSET_COMMIT; librdkafka asks a few more times, then treats the missing offset
+//! as never committed and begins at `auto.offset.reset` (decision 9). So every partition is assigned with an explicit
 //! offset, found here, and `auto.offset.reset` is `error`.
 
 use crate::consumer::Start;

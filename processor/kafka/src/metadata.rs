@@ -1,4 +1,4 @@
-//! What the cluster says of topics, asked once at start: do they exist, with how many partitions.
+//! What the cluster says about topics, asked once at start: whether they exist, and with how many partitions.
 
 use crate::client::{Client, Queue};
 use crate::error::{ClientError, call_error, name_of};

@@ -1,6 +1,6 @@
-//! Kafka's default partitioner for keyed records: murmur2 with Java's seed, made positive as Java does it. Records that a
-//! Java producer and Pelton write with one key must meet in one partition, so the vectors below come from Kafka's own
-//! `UtilsTest`.
+//! Kafka's default partitioner for keyed records: murmur2 with Java's seed, made positive as Java does it. Records that
+//! a Java producer and Pelton write with the same key must end up in the same partition, so the vectors below come from
+//! Kafka's own `UtilsTest`.
 
 /// Murmur2 (32 bit, Kafka's seed) of `data`.
 pub fn murmur2(data: &[u8]) -> u32 {

@@ -1,6 +1,6 @@
-//! Partitions that are assigned although nobody can say yet where to begin with them: another member's transaction is
-//! undecided, a leader or the coordinator is away. Each is fetched into a queue that nobody reads, while a thread of its own
-//! looks for its place; the worker that owns it goes on with the others.
+//! Partitions that are assigned before it is known where to begin with them: another member's transaction is undecided,
+//! or a leader or the coordinator is down. Each is fetched into a queue that nobody reads, while a separate thread
+//! looks up its position; the worker that owns it continues with the others.
 
 use crate::client::{Client, Queue};
 use crate::consumer::{ConsumerError, Start};

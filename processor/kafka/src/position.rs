@@ -1,4 +1,4 @@
-//! Where a record is, and where reading goes on: two numbers that look alike and must never be mixed up.
+//! Where a record is, and where reading continues: two numbers that look alike and must never be mixed up.
 //! An off-by-one between them loses or repeats a record, so there is one conversion, [`Offset::next`].
 
 use std::fmt;

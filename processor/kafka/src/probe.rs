@@ -1,5 +1,5 @@
-//! Does a broker answer, and if not, why not? librdkafka's calls say only that they had no answer; what went wrong on the
-//! way (a name, a certificate, a password) it tells in events, which are gathered here.
+//! Does a broker answer, and if not, why not? librdkafka's calls only say that they had no answer; what went wrong (a
+//! name, a certificate, a password) it reports in events, which are gathered here.
 
 use crate::client::{Client, Queue};
 use crate::error::{ClientError, name_of, text_of};

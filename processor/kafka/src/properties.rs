@@ -1,4 +1,4 @@
-//! librdkafka's configuration under its own names, handed over as it is; shown without its secrets.
+//! librdkafka's configuration under its own names, passed on unchanged; shown without its secrets.
 
 use crate::error::ClientError;
 use rdkafka_sys as sys;

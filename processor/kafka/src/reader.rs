@@ -1,5 +1,5 @@
-//! Reads one topic from given positions up to fixed ends, read_committed, as a member of no group: for tools that look at
-//! what is there now. It ends even where records keep coming, and commits nothing.
+//! Reads one topic from given positions up to fixed ends, read_committed, as a member of no group: for tools that show
+//! what is there now. It ends even if records keep arriving, and commits nothing.
 
 use crate::admin::{AdminError, Refusal};
 use crate::batch::{Batch, OwnedMessage};

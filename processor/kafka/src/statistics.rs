@@ -1,7 +1,7 @@
-//! Where a consumer stands in its partitions and whether it reaches anybody, read from librdkafka's statistics: how far it has fetched, where the log ends
-//! for it, and what waits to be taken. That it comes from there and not from the watermark calls has a reason: those know
-//! the high watermark only, and neither the last stable offset nor what was fetched and left out, such as the markers that
-//! end transactions.
+//! Where a consumer is in its partitions and whether it reaches any broker, read from librdkafka's statistics: how far
+//! it has fetched, where the log ends for it, and what waits to be taken. The watermark calls would not do: they know
+//! only the high watermark, and neither the last stable offset nor what was fetched and skipped, such as the markers
+//! that end transactions.
 
 use crate::position::{Position, TopicPartition};
 use serde::Deserialize;

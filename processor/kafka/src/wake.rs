@@ -1,5 +1,5 @@
 //! Wakes a worker that waits for input: one eventfd that librdkafka's queues, the committer threads and the supervisor
-//! write to. A wake-up that comes while nobody waits is kept, so none is lost between looking and waiting.
+//! write to. A wake-up that arrives while nobody waits is kept, so none is lost between checking and waiting.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

@@ -1,6 +1,6 @@
-//! Owns the rendering of a guest's backtrace. Its names are the guest's, so they may be of any length, and a mangled one
-//! may stand for a text of any length: promises that neither costs more than what is kept. Names of Rust are demangled,
-//! those of C++ are not (their demangling has no bound).
+//! Owns the rendering of a guest's backtrace. Its names are the guest's, so they may have any length, and a mangled one
+//! may expand to any length: promises that neither costs more than what is kept. Rust names are demangled, C++ names
+//! are not (demangling them has no bound).
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};

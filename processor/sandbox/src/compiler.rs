@@ -1,7 +1,7 @@
-//! Owns the compiling of modules in a process of its own. A file of a few hundred bytes can unfold, in a compiler, to any
-//! amount of work and memory, and no look at its bytes tells; so the compiler gets limits of the operating system, and
-//! what it takes is never this process'. Promises that the program ends, whatever the module, and that what it is given
-//! is what comes back compiled: over a pipe that nobody else holds.
+//! Owns the compiling of modules in a separate process. In a compiler a file of a few hundred bytes can expand to any
+//! amount of work and memory, and its bytes do not show it; so the compiler gets limits from the operating system, and
+//! takes nothing from this process. Promises that the program ends, whatever the module, and that what it is given is
+//! what comes back compiled: over a pipe that nobody else holds.
 //!
 //! The program reads an order (three u64: the ceiling of linear memories, its own memory in bytes, its CPU seconds) and the
 //! module from stdin to the end, and answers on stdout: a zero and machine code, or a one and what is wrong.

@@ -1,6 +1,6 @@
-//! Owns outcomes that are carried out later than their call: a batch that several instances share is settled in its
-//! records' order, by one thread. Promises that what comes out is what went in, and refuses what it has no room for, so that
-//! a guest cannot make it grow.
+//! Owns outcomes that are carried out later than their call: a batch shared by several instances is settled in the
+//! order of its records, by one thread. Promises that what comes out is what went in, and refuses what it has no room
+//! for, so that a guest cannot make it grow.
 
 use crate::fault::Fault;
 use crate::record::{Outputs, Settled};

@@ -1,6 +1,7 @@
-//! Owns what a deterministic guest sees of time and chance: the clock of the record that it works on, and randomness drawn
-//! from that record's place. Promises that both depend on the record alone, never on the batch, the instance, the machine
-//! or the hour. During `configure`, which belongs to no record, it is 1970 and the draw is always the same.
+//! Owns what a deterministic guest sees of time and randomness: the timestamp of the current record, and randomness
+//! derived from that record's place. Promises that both depend only on the record, never on the batch, the instance,
+//! the machine or the time of day. During `configure`, which belongs to no record, it is 1970 and the randomness is
+//! always the same.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

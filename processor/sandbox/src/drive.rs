@@ -1,10 +1,10 @@
-//! Owns the loop that polls a guest call, and with it the deadline and the fuel of each record. Promises: code is charged
-//! in CPU time of this thread, waiting (WASI timers and files) in wall time, so that a busy machine kills nobody; budgets
-//! start anew only when the count of settled records grows; a call always ends. Precision is one yield of fuel
-//! (`interval`), 60 to 120 us of plain code.
+//! Owns the loop that polls a guest call, and with it the deadline and the fuel of each record. Promises: code is
+//! charged in CPU time of this thread, waiting (WASI timers and files) in wall time, so that a busy machine kills
+//! nobody; budgets restart only when the count of settled records grows; a call always ends. Precision is one yield of
+//! fuel (`interval`), 60 to 120 us of plain code.
 //!
-//! The guest yields every `interval` units of fuel. Only there are the clock and the count looked at, so a record that
-//! is quicker than an interval costs nothing here. Host functions cost fuel too: they `charge` what they take, and
+//! The guest yields every `interval` units of fuel. Only there are the clock and the count read, so a record that is
+//! quicker than an interval costs nothing here. Host functions cost fuel too: they `charge` what they take, and
 //! `pay` yields once for each interval of it (`hostcalls`).
 
 use std::cell::Cell;

@@ -1,4 +1,4 @@
-//! What `fuzz/` needs of the inside: any bytes, taken for what a guest left in its window. Not for anybody else.
+//! What `fuzz/` needs from the inside: arbitrary bytes, treated as what a guest left in its window. For nobody else.
 
 use crate::frame::{self, Rules};
 use crate::record::Settled;

@@ -1,5 +1,5 @@
-//! Owns a module made ready: linked against exactly what it may reach, with its settings, limits and number. Promises that
-//! a generation which was prepared could be instantiated and configured at least once. Refuses imports without a grant,
+//! Owns a prepared module: linked against exactly what it may access, with its settings, limits and number. Promises
+//! that a prepared generation could be instantiated and configured at least once. Refuses imports without a grant,
 //! another ABI version, limits above the ceiling, and settings that the guest itself refuses.
 
 use std::fmt;

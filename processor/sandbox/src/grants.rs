@@ -1,5 +1,5 @@
-//! Owns what a transform may reach beyond its records, and the comparison of that with what its module imports. Refuses
-//! every import that no grant covers, by name. There is no grant for sockets, HTTP or anything else of the network.
+//! Owns what a transform may access beyond its records, and compares it with what its module imports. Refuses every
+//! import that no grant covers, by name. There is no grant for sockets, HTTP or anything else on the network.
 
 use std::path::PathBuf;
 

@@ -1,8 +1,8 @@
-//! Owns the toll that each call of a host function costs: fuel, so that a guest cannot have the host work for it for
-//! nothing. Functions whose work grows with what they are given `charge` more themselves; and after one that took long, whatever
-//! it was charged (a string that is handed from one part of a component to another is converted by code of wasmtime's own), the
-//! deadline is looked at. It also keeps the guest's [`crate::determinism`] at the record that the guest is at, and counts how often its
-//! code is entered.
+//! Owns the toll for each call of a host function: fuel, so that a guest cannot have the host work for it for free.
+//! Functions whose work grows with their input `charge` more themselves; and after one that took long, whatever it was
+//! charged (a string passed from one part of a component to another is converted by wasmtime's own code), the deadline
+//! is checked. It also keeps the guest's [`crate::determinism`] at the record that the guest is processing, and counts
+//! how often its code is entered.
 
 use wasmtime::{CallHook, CallHookHandler, StoreContextMut};
 

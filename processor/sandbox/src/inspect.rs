@@ -1,6 +1,6 @@
-//! Owns the look into a module's bytes without running them: what it imports, function by function, what it exports, what
-//! it weighs and what made it. Reads only; whether a transform may have such a module is decided in `module` and `grants`.
-//! Bytes are anybody's: whatever they hold is an error, never a panic (I11).
+//! Owns the inspection of a module's bytes without running them: what it imports, function by function, what it
+//! exports, how large it is and what produced it. Read-only; whether a transform may have such a module is decided in
+//! `module` and `grants`. The bytes may come from anybody: whatever is wrong in them is an error, never a panic (I11).
 
 use std::collections::{BTreeMap, BTreeSet};
 

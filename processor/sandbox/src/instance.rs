@@ -1,7 +1,7 @@
 //! Owns one worker's live store of a generation, and the loop that gives every record its outcome: batch, call, settle,
-//! renew, rest. Promises exactly one outcome per record, in order, whatever the guest does, and that each turn of the loop
-//! settles at least one record, so that it ends. Refuses to go on only when the caller does, or when no new instance can
-//! be made.
+//! renew, rest. Promises exactly one outcome per record, in order, whatever the guest does, and that each turn of the
+//! loop settles at least one record, so that it ends. Refuses to continue only when the caller does, or when no new
+//! instance can be made.
 
 use std::time::{Duration, Instant};
 

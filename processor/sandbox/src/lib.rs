@@ -1,12 +1,13 @@
-//! Wasmtime narrowed to what Pelton needs: an [`Engine`] loads a [`Module`], a [`Generation`] is a module made ready for
-//! one transform, an [`Instance`] runs records through it. The order of the files is the way of the data:
+//! Wasmtime narrowed to what Pelton needs: an [`Engine`] loads a [`Module`], a [`Generation`] is a module prepared for
+//! one transform, an [`Instance`] runs records through it. The files, in the order in which data passes them:
 //!
-//! `engine`, `cache`, `compiler`, `module`, `digest`, `signature` load; `grants`, `wasi`, `determinism`, `logs`, `limits`, `hostcalls` say what a guest may do; `generation`,
-//! `setup`, `host` make it ready; `instance` runs batches through `packed` or `typed`, watched by `drive` and `window`;
-//! `frame` checks what comes back, `fault` names what went wrong and `backtrace` where, `record` is what callers see, `kept` what
-//! they can keep of it. `inspect` looks at a module without running it.
+//! `engine`, `cache`, `compiler`, `module`, `digest`, `signature` load; `grants`, `wasi`, `determinism`, `logs`,
+//! `limits`, `hostcalls` say what a guest may do; `generation`, `setup`, `host` prepare it; `instance` runs batches
+//! through `packed` or `typed`, watched by `drive` and `window`; `frame` checks what comes back, `fault` names what
+//! went wrong and `backtrace` where, `record` is what callers see, `kept` what they can keep of it. `inspect` examines
+//! a module without running it.
 //!
-//! Promises: a guest reaches nothing that was not granted and takes no more than its limits (I8); every record gets
+//! Promises: a guest accesses nothing that was not granted and takes no more than its limits (I8); every record gets
 //! exactly one outcome (I1); no guest text is logged unless asked for (I10); nothing a guest does panics here (I11).
 
 mod backtrace;

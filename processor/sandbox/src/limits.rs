@@ -1,6 +1,6 @@
 //! Owns what a transform may take, and the limiter that enforces the memory part inside wasmtime. Promises that a
-//! refusal is remembered until asked for, so that running out of memory is told from a panic. Fuel and time are
-//! enforced in `drive`, outputs in `frame`, logs in `logs`.
+//! refusal is remembered until asked for, so that running out of memory can be distinguished from a panic. Fuel and
+//! time are enforced in `drive`, outputs in `frame`, logs in `logs`.
 
 use std::time::Duration;
 

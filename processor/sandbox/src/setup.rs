@@ -1,5 +1,5 @@
-//! Owns the making of an instance: a store with its limits, instantiation, `configure`, and what is demanded of the guest
-//! afterwards. All of it under the configure deadline.
+//! Owns the creation of an instance: a store with its limits, instantiation, `configure`, and what is required of the
+//! guest afterwards. All of it under the configure deadline.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
-//! Owns what is done to a guest's text before people see it: cut, made harmless, rid of secrets. Promises not to cut a
-//! character in two. Secrets are hidden from guests that quote them by mistake: one that means to tell them finds other words.
+//! Owns what is done to a guest's text before people see it: it is cut, made harmless, and rid of secrets. Promises not
+//! to cut a character in two. Hiding secrets helps when a guest quotes them by mistake; one that wants to leak them can
+//! encode them differently.
 
 /// What is written instead of a secret.
 const HIDDEN: &str = "***";

@@ -1,6 +1,6 @@
-//! Owns the typed world: WIT records in, WIT outcomes out, converted to the same frames as the packed world's so that one
-//! check serves both. A failed batch names nobody, so its records run again singly, each in its own call; log lines of
-//! a batch are held until it stands.
+//! Owns the typed world: WIT records in, WIT outcomes out, converted to the same frames as the packed world's so that
+//! one check serves both. A failed batch does not say which record failed, so its records run again one by one, each in
+//! its own call; log lines of a batch are held back until it succeeds.
 //!
 //! Header keys are strings here: a key that is not UTF-8 arrives with replacement characters (`keep` still writes the
 //! original bytes).

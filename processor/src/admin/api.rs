@@ -1,5 +1,5 @@
-//! `/api/v1`, what is read: how everything stands, where each worker is, what each transform is at, the configuration without
-//! its secrets. Reading is open to whoever reaches the port.
+//! `/api/v1`, reading: the state of everything, where each worker is, the state of each transform, the configuration
+//! without its secrets. Reading is open to whoever reaches the port.
 
 use super::Status;
 use super::snapshot::Snapshot;

@@ -1,6 +1,6 @@
-//! What changes from second to second: rates, from counters that are looked at once a second, and the events that a page
-//! listens to, one snapshot a second. It is made once for all listeners, and only while there are any; a listener that is
-//! slow misses some.
+//! What changes from second to second: rates, from counters that are read once a second, and the events that a page
+//! listens to, one snapshot a second. It is made once for all listeners, and only while there are any; a slow listener
+//! misses some.
 
 use super::Status;
 use super::api::problem;

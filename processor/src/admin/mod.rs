@@ -1,13 +1,13 @@
-//! The HTTP server for whoever looks after the process: has it started, is it alive, is it ready, what does it count, which
-//! version is it; the status page and the API behind it. It answers from before the first module is compiled.
+//! The HTTP server for operators: has the process started, is it alive, is it ready, its metrics and version; the
+//! status page and the API behind it. It answers before the first module is compiled.
 //!
-//! Liveness never depends on Kafka: a broker that is down must not get the process killed. Having started says that modules
-//! are compiled and workers run, whatever the brokers do. Readiness says whether records can flow: every worker is in its
-//! group and has taken over its transactional ids.
+//! Liveness never depends on Kafka: a broker that is down must not get the process killed. "Started" means that modules
+//! are compiled and workers run, whatever the brokers do. Readiness says whether records can flow: every worker is in
+//! its group and has taken over its transactional ids.
 //!
-//! [`server`] takes connections, [`routes`] is the one table of what is answered, [`api`] reads, [`orders`] changes,
-//! [`snapshot`] is what page ([`page`]) and events ([`live`]) show. Nothing here says what records hold (I10),
-//! but [`tap`], where the configuration allows it.
+//! [`server`] accepts connections, [`routes`] is the single table of what is answered, [`api`] reads, [`orders`]
+//! changes, [`snapshot`] is what page ([`page`]) and events ([`live`]) show. Nothing here shows the contents of records
+//! (I10) except [`tap`], if the configuration allows it.
 
 mod api;
 mod live;

@@ -1,5 +1,6 @@
-//! `/api/v1`, orders: reload, roll back, promote, pause, resume, another filter for the log. They are taken from the Unix
-//! socket, and over the network from whoever shows the token; the token is compared in constant time and never told.
+//! `/api/v1`, orders: reload, roll back, promote, pause, resume, another filter for the log. They are taken from the
+//! Unix socket, and over the network from whoever presents the token; the token is compared in constant time and never
+//! shown.
 
 use super::api::{not_running, problem, unknown};
 use super::{Status, Way};

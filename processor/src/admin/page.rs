@@ -1,6 +1,6 @@
-//! The status page, as it is without scripts: one snapshot, in tables. With scripts it is filled anew once a second
-//! (`status.js`), by the same ids. Everything that comes from the process is escaped, names of topics too; nothing is
-//! loaded from elsewhere, and a browser is told not to.
+//! The status page without scripts: one snapshot, in tables. Scripts refill it once a second (`status.js`), by the same
+//! ids. Everything that comes from the process is escaped, topic names included; nothing is loaded from elsewhere, and
+//! the browser is told not to.
 
 use super::Status;
 use super::snapshot::{Snapshot, Transform};

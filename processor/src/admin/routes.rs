@@ -1,6 +1,6 @@
-//! The one table of what the server answers, and what every answer carries: headers that keep a browser from taking an answer
-//! for something else, from keeping it and from loading anything from elsewhere. A test holds the table and the OpenAPI
-//! document to each other.
+//! The single table of what the server answers, and the headers that every answer has: they keep a browser from taking
+//! an answer for something else, from caching it and from loading anything from elsewhere. A test keeps the table and
+//! the OpenAPI document in step.
 
 use super::api::problem;
 use super::{Status, Way, api, live, orders, page, probes, tap};

@@ -1,7 +1,7 @@
-//! Takes connections, on the port and on the Unix socket: so many at a time, and none may keep us waiting. A request's head
-//! must come within [`HEAD_MAX`] and be small; bodies are not read at all, no request needs one. An answer must be taken
-//! ([`WriteTimeout`]), and a connection is closed at some age, however busy it is. Binds when the process starts, so that a
-//! place in use is found then.
+//! Accepts connections on the port and on the Unix socket: a limited number at a time, and none may keep us waiting. A
+//! request's head must arrive within [`HEAD_MAX`] and be small; bodies are not read at all, because no request needs
+//! one. The client must read the answer ([`WriteTimeout`]), and a connection is closed at a certain age, however busy
+//! it is. Binds when the process starts, so that an address in use is noticed then.
 
 use super::write_timeout::WriteTimeout;
 use super::{Places, Status, Way, Who, live, routes};

@@ -1,5 +1,5 @@
-//! How everything stands at one moment, in one small value: what `GET /api/v1/status`, the events and the page show. Names of
-//! topics and transforms, numbers, places and codes; nothing of what records hold or guests say (I10).
+//! The state of everything at one moment, in one small value: what `GET /api/v1/status`, the events and the page show.
+//! Names of topics and transforms, numbers, places and codes; nothing of what records contain or guests say (I10).
 
 use super::api::{brief, trial};
 use super::live::Rates;

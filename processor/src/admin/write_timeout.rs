@@ -1,6 +1,6 @@
-//! A connection's stream that does not wait for ever: a peer that takes nothing of what is to be written for so long is an
-//! error, which ends the connection. Each byte that it takes begins the time anew, and while there is nothing to write no
-//! time runs: streams of events may be silent for as long as they like.
+//! A connection's stream that does not wait forever: a peer that accepts nothing for a certain time is an error, which
+//! ends the connection. Each byte that it accepts restarts the time, and no time runs while there is nothing to write:
+//! streams of events may be silent for as long as they like.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -1,6 +1,6 @@
 //! How the tools answer: a table or a JSON document on stdout, remarks and errors on stderr, an exit code.
 //!
-//! What comes out of Kafka (headers, keys, client ids) can hold anything: nothing of it reaches a terminal unescaped.
+//! What comes out of Kafka (headers, keys, client ids) can contain anything: none of it reaches a terminal unescaped.
 
 use serde_json::{Value, json};
 

@@ -17,7 +17,7 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct Show {
-    /// Say of each value where it was written.
+    /// Show where each value was set.
     #[arg(long)]
     origin: bool,
 

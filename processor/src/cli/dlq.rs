@@ -1,4 +1,4 @@
-//! `pelton dlq`: what was rejected, why, and sending it through again.
+//! `pelton dlq`: what was rejected and why, and replaying it.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -13,20 +13,20 @@ use crate::tools::{Cluster, ToolError, instant};
 pub(super) enum Command {
     /// Count dead letters by transform and code.
     List(List),
-    /// Print dead letters, one a line: where, when, from where, code, reason. Keys and values only with `--values`.
+    /// Print dead letters, one per line: where, when, from where, code, reason. Keys and values only with `--values`.
     Show(Show),
-    /// Send dead letters through again, each once. Prints what it would do; `--execute` does it.
+    /// Replay dead letters, each once. Prints what it would do; `--execute` does it.
     #[command(after_help = REPLAY)]
     Replay(Replay),
 }
 
 const REPLAY: &str = "\
-Key, value, timestamp and headers are those of the record that was rejected. One run takes what is there at its start: \
-what is rejected again is for the next run.
+Key, value, timestamp and headers are those of the rejected record. A run covers what is there when it starts; what is \
+rejected again is left for the next run.
 
-Progress is kept for each transform, code and destination, and is committed in the same transaction as the records: a run \
-that fails or is killed is run again and neither loses nor repeats anything, and filters may overlap, in any order. It \
-lives in consumer groups APPLICATION/@dlq-replay/DESTINATION/TRANSFORM/CODE, where the destination is @source or a topic. \
+Progress is kept for each transform, code and destination, and committed in the same transaction as the records: a run \
+that fails or is killed can be run again and neither loses nor repeats anything; filters may overlap, in any order. It \
+is kept in consumer groups APPLICATION/@dlq-replay/DESTINATION/TRANSFORM/CODE; the destination is @source or a topic. \
 Brokers forget positions that nobody commits for offsets.retention.minutes (7 days by default), and letters that were \
 replayed before that count as new: a dry run shows them.";
 
@@ -37,7 +37,7 @@ pub(super) struct Which {
     #[arg(long, value_name = "NAME")]
     transform: Option<String>,
 
-    /// This topic; it need not be in the configuration.
+    /// Only this topic; it need not be in the configuration.
     #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
 }
@@ -47,7 +47,7 @@ pub(super) struct List {
     #[command(flatten)]
     which: Which,
 
-    /// Records to read of each topic, at most.
+    /// Records to read from each topic, at most.
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
 
@@ -61,11 +61,11 @@ pub(super) struct Show {
     #[command(flatten)]
     which: Which,
 
-    /// Only those with this code, such as `guest.rejected`; again for more.
+    /// Only those with this code, such as `guest.rejected`; repeatable.
     #[arg(long, value_name = "CODE")]
     code: Vec<String>,
 
-    /// Dead letters to print of each topic, at most.
+    /// Dead letters to print from each topic, at most.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
 
@@ -83,11 +83,11 @@ pub(super) struct Replay {
     #[command(flatten)]
     which: Which,
 
-    /// Only those with this code, such as `guest.deadline`; again for more.
+    /// Only those with this code, such as `guest.deadline`; repeatable.
     #[arg(long, value_name = "CODE")]
     code: Vec<String>,
 
-    /// To this topic, by key; without it each goes to the topic and partition that it came from.
+    /// Send them to this topic, by key; by default each goes to the topic and partition that it came from.
     #[arg(long, value_name = "TOPIC")]
     to: Option<String>,
 
@@ -95,8 +95,8 @@ pub(super) struct Replay {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
 
-    /// Leave out what cannot be replayed (from a topic that the application does not read, too large) instead of
-    /// stopping there. Once a later one of its kind is replayed, it counts as done.
+    /// Skip what cannot be replayed (from a topic that the application does not read, too large) instead of stopping
+    /// there. Once a later dead letter of its kind is replayed, it counts as done.
     #[arg(long)]
     pass_over: bool,
 

@@ -15,8 +15,8 @@ use crate::tools::doctor::{self, Finding, Status};
 /// For the admin server, which answers at once or not at all.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Looks at everything that an installation needs, beside running processes too: it stops nobody. Ends with 1 if something
-/// fails; warnings are for you to judge.
+/// Checks everything that an installation needs. It can run beside running processes and disturbs none of them. Exits
+/// with 1 if something fails; warnings are for you to judge.
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
     /// How to print it.
@@ -46,7 +46,7 @@ pub(super) fn doctor(global: &Global, arguments: &Doctor) -> Exit {
     print(&shown).or(exit)
 }
 
-/// What is wrong comes last: it is what stands above the prompt.
+/// What is wrong comes last, right above the prompt.
 fn text(findings: &[Finding]) -> String {
     let mut text = String::new();
     let mut sorted: Vec<&Finding> = findings.iter().collect();

@@ -1,5 +1,5 @@
-//! The admin server of a running process, seen from the command line: the Unix socket where there is one, else the port
-//! with the token. One connection a question, because nobody asks twice.
+//! The admin server of a running process, as seen from the command line: the Unix socket if there is one, else the port
+//! with the token. One connection per question, because nobody asks twice.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ impl Unanswered {
         }
     }
 
-    /// Tells it on stderr.
+    /// Prints it on stderr.
     pub(super) fn refuse(&self) -> Exit {
         let exit = match self {
             Self::Closed | Self::Token(_) => Exit::Config,
@@ -70,7 +70,7 @@ impl Unanswered {
     }
 }
 
-/// An error on stderr, as all of them look.
+/// An error on stderr, in the usual format.
 pub(super) fn refuse(exit: Exit, code: &str, message: &str, advice: &str) -> Exit {
     let [code, advice] = [code, advice].map(harmless);
     let message: Vec<String> = message.lines().map(harmless).collect();
@@ -89,7 +89,7 @@ impl Endpoint {
         Ok(endpoint)
     }
 
-    /// Without the token, which need not even be there.
+    /// Without the token, which need not even exist.
     pub(super) fn to_read(admin: &Admin) -> Result<Self, Unanswered> {
         let Admin::On(on) = admin else { return Err(Unanswered::Closed) };
         if let Some(socket) = &on.socket {
@@ -112,7 +112,7 @@ impl Endpoint {
         }
     }
 
-    /// One question with nothing else to do meanwhile. An answer that is no JSON is told by its status.
+    /// One question with nothing else to do meanwhile. An answer that is not JSON is reported by its status.
     pub(super) fn ask_now(
         &self,
         method: &Method,

@@ -1,4 +1,4 @@
-//! How the process ends: the numbers are part of the interface (sysexits, but clap's 2 for usage).
+//! Exit codes: the numbers are part of the interface (those of sysexits, except clap's 2 for usage).
 
 use crate::config::{Code, ConfigErrors};
 
@@ -55,21 +55,21 @@ impl Exit {
 
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Ok => "Done; a stop that was asked for and went well.",
-            Self::Failed => "A check said no, or a transform's policy is to stop and it did.",
+            Self::Ok => "Done, or stopped as told.",
+            Self::Failed => "A check failed, or a transform's policy `stop` took effect.",
             Self::Usage => "The command line cannot be understood.",
             Self::Unavailable => "The brokers cannot be reached, or lack what is needed.",
-            Self::Internal => "A defect of Pelton.",
+            Self::Internal => "A bug in Pelton.",
             Self::Io => "Reading or writing a local file failed.",
             Self::Temporary => "Not now: starting again may help.",
-            Self::Auth => "The brokers refuse the credentials, or do not authorise the operation.",
+            Self::Auth => "The brokers refuse the credentials or the operation.",
             Self::Config => "The configuration is wrong, or does not fit the cluster; starting again will not help.",
         }
     }
 }
 
 impl From<&ConfigErrors> for Exit {
-    /// A broker that does not answer may answer later; everything else stays wrong until somebody mends it.
+    /// A broker that does not answer may answer later; everything else stays wrong until somebody fixes it.
     fn from(errors: &ConfigErrors) -> Self {
         let any = |codes: &[Code]| errors.0.iter().any(|error| codes.contains(&error.code));
         match () {

@@ -1,8 +1,8 @@
-//! `pelton health`: a probe for orchestrators that can only start a command, in an image that has no other.
+//! `pelton health`: a probe for orchestrators that can only run a command, in an image that has no other.
 //!
-//! Ends with 0 or 1, and 2 for a command line that is wrong; nothing else, because that is all they understand. Of the
-//! configuration only `admin` is read: a mistake elsewhere in a file that the running process has refused must not have it
-//! taken for ill.
+//! Exits with 0 or 1, and 2 for a wrong command line; nothing else, because that is all they understand. Of the
+//! configuration only `admin` is read: a mistake elsewhere in a file that the running process has refused must not make
+//! it look unhealthy.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,20 +16,20 @@ use super::endpoint::Endpoint;
 use super::{Exit, Global, Output, print};
 use crate::config::{self, Admin, ConfigErrors};
 
-/// Looked at where no file is named: where the image has its configuration.
+/// Read if no file is named: the place of the image's configuration.
 const USUAL: &str = "/etc/pelton/config.yaml";
 /// Less than the thirty seconds that orchestrators wait.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks whether records can flow (`/readyz`). Without -c and PELTON_CONFIG, /etc/pelton/config.yaml is read if it is
-/// there. Ends with 0 or 1.
+/// Asks whether records can flow (`/readyz`). Without -c and PELTON_CONFIG, /etc/pelton/config.yaml is read if it
+/// exists. Exits with 0 or 1.
 #[derive(Debug, Args)]
 pub(super) struct Health {
-    /// Whether the process runs, whatever the brokers do (`/livez`).
+    /// Ask whether the process runs, whatever the brokers do (`/livez`).
     #[arg(long, conflicts_with = "startup")]
     live: bool,
 
-    /// Whether it has started (`/startupz`).
+    /// Ask whether it has started (`/startupz`).
     #[arg(long)]
     startup: bool,
 
@@ -72,7 +72,7 @@ pub(super) fn health(global: &Global, health: &Health) -> Exit {
         Output::Json => print(&format!("{answer:#}\n")),
         Output::Text => print(&text(key, well, &answer)),
     };
-    // What cannot be printed is told all the same, by the exit.
+    // If it cannot be printed, the exit code still tells.
     let _ = printed;
     if well { Exit::Ok } else { Exit::Failed }
 }

@@ -1,5 +1,6 @@
-//! Logs: to stderr, as text or JSON, filtered by `-v`, `-q` and PELTON_LOG, and so many lines of one place in so long
-//! ([`crate::telemetry::limit`]). The same lines go to a collector where the environment asks for that ([`crate::telemetry::logs`]).
+//! Logs: to stderr, as text or JSON, filtered by `-v`, `-q` and PELTON_LOG, with a limit on the lines of one place
+//! ([`crate::telemetry::limit`]). The same lines go to a collector if the environment asks for it
+//! ([`crate::telemetry::logs`]).
 
 use std::io::IsTerminal;
 

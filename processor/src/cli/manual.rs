@@ -1,5 +1,5 @@
-//! `pelton completions` and `pelton man`: what shells and readers of manuals want of the command line, made of its
-//! definitions, so that neither can say anything else.
+//! `pelton completions` and `pelton man`: shell completions and manual pages, generated from the command line's
+//! definitions, so that they cannot differ from it.
 
 use std::fs;
 use std::io;
@@ -11,21 +11,21 @@ use clap_mangen::Man;
 
 use super::{Cli, Exit, print};
 
-/// Prints a script for the shell that completes commands, options and their values.
+/// Prints a shell script that completes commands, options and their values.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 bash: pelton completions bash > /usr/share/bash-completion/completions/pelton
 zsh:  pelton completions zsh > /usr/local/share/zsh/site-functions/_pelton
 fish: pelton completions fish > ~/.config/fish/completions/pelton.fish")]
 pub(super) struct Completions {
-    /// The shell that it is for.
+    /// The shell to write it for.
     shell: Shell,
 }
 
 /// Without a directory, prints the page of `pelton` itself: `pelton man | man -l -`.
 #[derive(Debug, Args)]
 pub(super) struct Manual {
-    /// Write all pages into it, one for each command: `pelton.1`, `pelton-run.1`, … It is made if need be.
+    /// Write all pages into this directory, one per command: `pelton.1`, `pelton-run.1`, … Created if needed.
     dir: Option<PathBuf>,
 }
 

@@ -1,7 +1,7 @@
 //! The command line: what can be asked of `pelton`, and how the answer is printed.
 //!
-//! Owns arguments, exit codes and the look of output; each subcommand is a file. Data goes to stdout, everything else
-//! to stderr. Refuses to decide anything about records: `run` hands a checked configuration to the service.
+//! Owns arguments, exit codes and the format of output; each subcommand is a file. Data goes to stdout, everything
+//! else to stderr. Refuses to decide anything about records: `run` hands a checked configuration to the service.
 
 mod answer;
 mod config_cmd;
@@ -47,7 +47,7 @@ struct Cli {
 }
 
 const AFTER: &str = "\
-With -c and no command, pelton runs. Settings also come from the environment: PELTON__DELIVERY__COMMIT_INTERVAL=1s.
+Without a command, -c means `run`. Settings can also come from the environment: PELTON__DELIVERY__COMMIT_INTERVAL=1s.
 Exit codes: 0 ok, 1 failed, 2 usage, 69 unavailable, 70 internal, 74 io, 75 temporary, 77 auth, 78 config.";
 
 const NO_FILE: &str = "no config file was given: name one with `-c FILE` or PELTON_CONFIG";
@@ -55,23 +55,23 @@ const NO_FILE: &str = "no config file was given: name one with `-c FILE` or PELT
 /// What every command takes.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// Config file (.yaml, .toml, .json); again for more, later ones win.
+    /// Config file (.yaml, .toml, .json); repeatable, later ones win.
     #[arg(short, long, value_name = "FILE", global = true, env = "PELTON_CONFIG", value_delimiter = ',', value_parser = file())]
     config: Vec<PathBuf>,
 
-    /// Sets one value above all files and the environment.
+    /// Sets one value; wins over all files and the environment.
     #[arg(long, value_name = "PATH=VALUE", global = true, value_parser = assignment)]
     set: Vec<Assignment>,
 
-    /// How logs look.
+    /// Format of the log.
     #[arg(long, value_name = "FORMAT", global = true, env = "PELTON_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
 
-    /// More logs; again for more still. PELTON_LOG has the last word.
+    /// More log output; repeatable. PELTON_LOG has the last word.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
 
-    /// Only warnings; again for errors only.
+    /// Only warnings; twice: only errors.
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "verbose")]
     quiet: u8,
 
@@ -86,48 +86,48 @@ enum Command {
     Run,
     /// Check the configuration, and that the cluster and the modules fit it.
     Validate(validate::Arguments),
-    /// Look at everything that an installation needs: modules, brokers, topics, rights, limits, clocks.
+    /// Check everything that an installation needs: modules, brokers, topics, rights, limits, clocks.
     Doctor(doctor::Doctor),
-    /// Look at the configuration.
+    /// Show the configuration, its schema or its reference.
     #[command(subcommand)]
     Config(config_cmd::Command),
-    /// Say what a module is, needs and weighs, and which grants it can use.
+    /// Show what a module is, needs and weighs, and which grants it can use.
     Inspect(inspect::Arguments),
-    /// Make a pair of keys for signing modules.
+    /// Create a key pair for signing modules.
     Keygen(sign::Keygen),
     /// Sign a module.
     Sign(sign::Sign),
     /// Check a module's signature.
     Verify(sign::Verify),
-    /// See where the application is in its input topics, or move it.
+    /// Show the application's positions in its input topics, or move them.
     #[command(subcommand)]
     Offsets(offsets::Command),
-    /// See dead letters, or send them through again.
+    /// Show dead letters, or replay them.
     #[command(subcommand)]
     Dlq(dlq::Command),
-    /// Have the running process read its configuration and modules anew.
+    /// Make the running process reread its configuration and modules.
     Reload(remote::Reload),
-    /// Take a transform back to the version before, or end the trial of the next one.
+    /// Return a transform to its previous version, or end the trial of the next one.
     Rollback(remote::OfTransform),
-    /// Let the version that is tried take over now.
+    /// Let the version on trial take over now.
     Promote(remote::OfTransform),
     /// Hold a transform's input topics until it is resumed; a reload does not end that.
     Pause(remote::OfTransform),
-    /// Let a transform go on that was paused, by hand or because its budget of failures was used up.
+    /// Resume a transform that was paused, by hand or because its failure budget was used up.
     Resume(remote::OfTransform),
     /// Ask the running process whether it is ready: a probe, exit 0 or 1.
     Health(health::Health),
-    /// See how the running process stands, live.
+    /// Show the state of the running process, live.
     Top(top::Top),
-    /// Look at records of a transform while they are processed, if the configuration allows it.
+    /// Show records of a transform while they are processed, if the configuration allows it.
     Tap(tap::Tap),
-    /// See which version of each transform the running process has.
+    /// Show which version of each transform the running process has.
     Transforms(remote::Transforms),
     /// Print a script that completes commands and options in a shell.
     Completions(manual::Completions),
     /// Print the manual, or write its pages.
     Man(manual::Manual),
-    /// What is counted.
+    /// The metrics.
     #[command(subcommand, hide = true)]
     Metrics(metrics_cmd::Command),
     /// Compile a module from stdin to stdout: for Pelton itself.
@@ -135,7 +135,7 @@ enum Command {
     CompileModule,
 }
 
-/// How logs look.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     Text,
@@ -214,7 +214,7 @@ fn start(global: &Global, parts: &impl Parts) -> Exit {
 }
 
 impl Global {
-    /// `outside`: whether what the configuration refers to must be there.
+    /// `outside`: whether what the configuration refers to must exist.
     fn load(&self, outside: bool) -> Result<Loaded, ConfigErrors> {
         config::load(&self.sources(outside))
     }
@@ -238,7 +238,7 @@ impl Global {
         Exit::from(errors)
     }
 
-    /// The same where a program reads the log.
+    /// The same when a program reads the log.
     fn refuse_to_run(&self, errors: &ConfigErrors) -> Exit {
         if self.log_format == LogFormat::Text {
             return self.refuse(errors);

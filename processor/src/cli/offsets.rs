@@ -1,4 +1,4 @@
-//! `pelton offsets`: where the application's group is in its input topics, and moving it.
+//! `pelton offsets`: the positions of the application's group in its input topics, and moving them.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ pub(super) struct Show {
     output: Output,
 }
 
-/// A move is refused while any process of the application runs: it would commit its own positions over it.
+/// Refused while any process of the application runs, because it would overwrite the new positions with its own.
 #[derive(Debug, Args)]
 pub(super) struct Reset {
     /// `earliest`, `latest`, `@TIME` (RFC 3339, ms since 1970, or `@-1h`), or `+N`, `-N` from the committed position.
@@ -37,7 +37,7 @@ pub(super) struct Reset {
     #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
 
-    /// Only this partition of the topic; again for more.
+    /// Only this partition of the topic; repeatable.
     #[arg(long, value_name = "N", requires = "topic", value_parser = clap::value_parser!(i32).range(0..))]
     partition: Vec<i32>,
 

@@ -1,5 +1,5 @@
-//! `pelton reload`, `rollback`, `promote`, `pause`, `resume`, `transforms`: asks the running process of this configuration by its admin server,
-//! on the Unix socket where there is one, else on the port, with the token.
+//! `pelton reload`, `rollback`, `promote`, `pause`, `resume`, `transforms`: asks the running process of this
+//! configuration through its admin server, on the Unix socket if there is one, else on the port, with the token.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use super::{Exit, Global, Output, print};
 /// Longer than the slowest module takes to compile.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Read configuration and modules anew. Waits until they are taken up, or refused.
+/// Rereads configuration and modules. Waits until they are in use or refused.
 #[derive(Debug, Args)]
 pub(super) struct Reload {
-    /// Also versions that were rolled back.
+    /// Also load versions that were rolled back.
     #[arg(long)]
     retry: bool,
 
@@ -28,7 +28,7 @@ pub(super) struct Reload {
 /// An order about one transform.
 #[derive(Debug, Args)]
 pub(super) struct OfTransform {
-    /// Its name in the configuration.
+    /// The transform's name in the configuration.
     transform: String,
 
     #[command(flatten)]
@@ -37,7 +37,7 @@ pub(super) struct OfTransform {
 
 #[derive(Debug, Args)]
 pub(super) struct Transforms {
-    /// Only this one, with its generations and its trial.
+    /// Only this transform, with its generations and its trial.
     transform: Option<String>,
 
     #[command(flatten)]

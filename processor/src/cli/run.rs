@@ -7,7 +7,7 @@ use crate::config::{ConfigError, ConfigErrors, Loaded};
 use crate::control::{self, Ended, Parts};
 use crate::dataplane::worker::WorkerError;
 
-/// Processes records until told to stop, or until it cannot go on.
+/// Processes records until told to stop, or until it cannot continue.
 pub(super) fn run(global: &Global, loaded: &Loaded, parts: &impl Parts) -> Exit {
     match control::run(loaded, &global.sources(true), parts) {
         Ended::Drained => Exit::Ok,

@@ -11,7 +11,7 @@ use pelton_sandbox::{PrivateKey, PublicKey, Signature, SignatureError};
 
 #[derive(Debug, Args)]
 pub(super) struct Keygen {
-    /// Writes NAME.pem (the private key, for this user only) and NAME.pub.pem. Neither may exist.
+    /// Writes NAME.pem (the private key, readable only by this user) and NAME.pub.pem. Neither may exist yet.
     #[arg(value_name = "NAME")]
     name: PathBuf,
 }
@@ -21,7 +21,7 @@ pub(super) struct Sign {
     /// The module.
     module: PathBuf,
 
-    /// The private key: Ed25519, PEM.
+    /// The private key: Ed25519 in PEM.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
 
@@ -35,7 +35,7 @@ pub(super) struct Verify {
     /// The module.
     module: PathBuf,
 
-    /// A public key that may have signed it; again for more.
+    /// A public key whose signature is accepted; repeatable.
     #[arg(long, value_name = "FILE", required = true)]
     key: Vec<PathBuf>,
 

@@ -1,5 +1,5 @@
-//! `pelton tap`: records of a running process, before and after, as they are processed. The process decides what may be seen
-//! (`admin.tap`) and hides what is to be hidden; here it is only printed.
+//! `pelton tap`: records of a running process, before and after, as they are processed. The process decides what may be
+//! shown (`admin.tap`) and hides what must be hidden; here it is only printed.
 
 use std::io::Write;
 use std::time::Duration;
@@ -20,19 +20,19 @@ const ANSWER_MAX: usize = 1 << 20;
 /// A process that lives says something every second.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// Shows records of one transform while they are processed, before their transactions commit, at most 50 a second; what comes
-/// faster is left out and counted. Needs `admin.tap: redacted` or `full`, and the token or the socket. PATH leads into JSON
-/// values (`card.number`, `items.price`, `*.id`), or is `@key`, `@headers`, `@headers.NAME`, `@reason`.
+/// Shows records of one transform while they are processed, before their transactions commit, at most 50 a second;
+/// further ones are skipped and counted. Needs `admin.tap: redacted` or `full`, and the token or the socket. PATH leads
+/// into JSON values (`card.number`, `items.price`, `*.id`), or is `@key`, `@headers`, `@headers.NAME`, `@reason`.
 #[derive(Debug, Args)]
 pub(super) struct Tap {
-    /// Its name in the configuration.
+    /// The transform's name in the configuration.
     transform: String,
 
-    /// End after so many records.
+    /// End after this many records.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 
-    /// End after so long: `30s`. Ten minutes where it is left out, an hour at most.
+    /// End after this time, such as `30s`. Ten minutes by default, an hour at most.
     #[arg(long = "for", value_name = "TIME", value_parser = lasting)]
     lasts: Option<Duration>,
 
@@ -44,15 +44,15 @@ pub(super) struct Tap {
     #[arg(long)]
     failed: bool,
 
-    /// Show only these.
+    /// Show only these parts.
     #[arg(long, value_name = "PATH", num_args = 1.., value_delimiter = ',')]
     fields: Vec<String>,
 
-    /// Hide these; they do not leave the process.
+    /// Hide these parts; they do not leave the process.
     #[arg(long, value_name = "PATH", num_args = 1.., value_delimiter = ',')]
     redact: Vec<String>,
 
-    /// How to print it; `json` is one object a line.
+    /// How to print it; `json` is one object per line.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     output: Output,
 }

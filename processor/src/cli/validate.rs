@@ -7,7 +7,7 @@ use crate::config::ConfigErrors;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Only what can be told from the configuration itself: no files, no environment variables, no cluster.
+    /// Check only the configuration itself: no files, no environment variables, no cluster.
     #[arg(long)]
     no_environment: bool,
 

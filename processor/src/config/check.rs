@@ -1,8 +1,8 @@
-//! Checks a merged tree against the schema, all of it, and makes it ready to be taken into the types.
+//! Checks a whole merged tree against the schema, and prepares it for conversion into the types.
 //!
 //! Owns the errors about single values: unknown and missing keys, kinds, words, formats, bounds. On the way it fills in
 //! defaults, makes paths relative to the file that gave them, and keeps the text of scalars where any scalar will do
-//! (`1.10` stays `1.10`). A tree that was found right is taken by serde; a property test holds the two together.
+//! (`1.10` stays `1.10`). A tree that passes is accepted by serde; a property test checks that the two agree.
 //! Nothing here stops at the first error.
 
 use serde_json::Value;

@@ -1,9 +1,10 @@
 //! What must hold between values that are each right by themselves.
 //!
-//! Works on the tree, not on the types, so that these errors come together with those of the schema: a check looks at
-//! what is there and well formed and is silent about the rest, which has an error already. Files:
-//! `topology` (topics, starts, loops), `timing` (intervals, deadlines), `kafka` (properties), `grants` (no secret by
-//! the back door), `sandbox` (what is demanded of all transforms), `rollout`, `outside` (what is referred to: modules, directories, secrets, the identity).
+//! Works on the tree, not on the types, so that these errors are reported together with those of the schema: a check
+//! considers what is there and well formed and is silent about the rest, which already has an error. Files: `topology`
+//! (topics, starts, loops), `timing` (intervals, deadlines), `kafka` (properties), `grants` (no secret by the back
+//! door), `sandbox` (what is required of all transforms), `rollout`, `outside` (what is referred to: modules,
+//! directories, secrets, the identity).
 
 mod grants;
 mod kafka;

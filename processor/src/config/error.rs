@@ -1,7 +1,7 @@
 //! What is wrong with a configuration, for people and for programs.
 //!
 //! Owns the codes (stable: they may be relied on, and each is explained in docs/reference/configuration.md) and the
-//! place of an error. An error holds all that is needed to show it, already without the values that must not be seen.
+//! place of an error. An error has everything needed to show it, already without values that must stay hidden.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -97,27 +97,27 @@ impl Code {
             Self::UnknownKey => "No such key here.",
             Self::UnknownProperty => "librdkafka has no such property, or not for this kind of client.",
             Self::OwnedProperty => "A librdkafka property that Pelton sets itself; the message names the key to use.",
-            Self::Type => "The value is of another kind: a list where a text is expected, a number without quotes, …",
+            Self::Type => "The value has the wrong type: a list where a text is expected, a number without quotes, …",
             Self::Value => {
                 "The text is not what is expected here: a duration, a size, a topic name, one of some words."
             }
-            Self::Range => "A number, duration, size or count outside of what is allowed.",
+            Self::Range => "A number, duration, size or count is outside the allowed range.",
             Self::Missing => "A required key is not given.",
-            Self::Conflict => "Two settings, each right by itself, do not go together.",
+            Self::Conflict => "Two settings, each valid on its own, contradict each other.",
             Self::Loop => "Transforms feed each other, or read their own dead letters.",
             Self::Environment => {
-                "What the configuration refers to is not there: an environment variable, a secret's file."
+                "Something that the configuration refers to is missing: an environment variable, a secret's file."
             }
             Self::Unreachable => "No broker answered.",
             Self::Authentication => "The brokers refuse the credentials.",
-            Self::Tls => "No TLS connection to a broker comes about.",
+            Self::Tls => "No TLS connection to a broker can be made.",
             Self::Topic => "A topic does not exist, or the broker does not let us see it.",
-            Self::Property => "librdkafka does not take a property's value.",
+            Self::Property => "librdkafka does not accept a property's value.",
             Self::Module => {
-                "A module cannot be loaded: it is no component, was not built for Pelton, or is not the pinned one."
+                "A module cannot be loaded: it is not a component, not built for Pelton, or not the pinned one."
             }
             Self::Unfit => "A module does not fit its transform: an import without a grant, settings that it refuses.",
-            Self::Sandbox => "The WebAssembly engine cannot be made in this process.",
+            Self::Sandbox => "The WebAssembly engine cannot be created in this process.",
         }
     }
 }
@@ -156,7 +156,7 @@ impl From<&Origin> for Place {
 }
 
 impl Place {
-    /// Of something that is no one line's fault: the file, not a place in it.
+    /// For something that no single line causes: the file, not a place in it.
     pub(super) fn whole(origin: &Origin) -> Self {
         match origin {
             Origin::File(source, _) => Self::File { path: source.path.clone(), at: None },
@@ -183,16 +183,16 @@ impl fmt::Display for Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     pub code: Code,
-    /// `transforms.redact.limits.deadline`; empty where it is about no key.
+    /// `transforms.redact.limits.deadline`; empty if no key is concerned.
     pub path: String,
     pub place: Place,
     /// A sentence without a full stop.
     pub message: String,
-    /// The name that was meant, probably.
+    /// The name that was probably meant.
     pub suggestion: Option<String>,
     /// What to do.
     pub help: Option<String>,
-    /// Another place that has to do with it, and what.
+    /// Another place that is involved, and how.
     pub note: Option<(String, Place)>,
 }
 
@@ -267,7 +267,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// All that is wrong, in the order of the files. Never empty where it is returned as an error.
+/// Everything that is wrong, in the order of the files. Never empty when returned as an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 

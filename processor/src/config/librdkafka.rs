@@ -1,8 +1,8 @@
-//! What is known of librdkafka's own properties: their names, whose they are, and which of them Pelton keeps to itself.
+//! What is known about librdkafka's own properties: names, kinds of client, and which of them Pelton sets itself.
 //!
 //! Owns the list of properties that cannot be passed through, each with the reason and the key to use instead. The
 //! names come from librdkafka's CONFIGURATION.md (librdkafka.txt; a test compares it with the version that is linked),
-//! so that a misspelt name is found before a client is made. Values are not looked at: librdkafka does that.
+//! so that a misspelt name is found before a client is made. Values are not checked: librdkafka does that.
 
 /// The librdkafka that `librdkafka.txt` was taken from.
 pub const VERSION: &str = "2.12.1";

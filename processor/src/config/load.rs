@@ -1,7 +1,7 @@
 //! From sources to a configuration: the order of the steps, and nothing else.
 //!
 //! read → merge → defaults that depend on others → check → types. Errors of one step do not hide those of the next,
-//! as far as that makes sense: a file that cannot be parsed ends it, because what it says is missing everywhere.
+//! as far as that makes sense: a file that cannot be parsed ends it, because its contents are missing everywhere.
 
 use std::ffi::OsString;
 use std::fmt;

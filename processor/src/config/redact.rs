@@ -1,8 +1,8 @@
 //! Which values may be shown to an operator, and which never.
 //!
-//! Owns the judgement for `config show` and for the source lines in errors: a value is shown if its place is an
-//! ordinary one, or if it is a property or setting whose name is harmless. Everything else is hidden, values under
-//! unknown keys above all: `pasword: x` must not be printed for being misspelt.
+//! Owns the decision for `config show` and for the source lines in errors: a value is shown if its place is ordinary,
+//! or if it is a property or setting with a harmless name. Everything else is hidden, in particular values under
+//! unknown keys: `pasword: x` must not be printed because it is misspelt.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! The JSON schema of the configuration, generated from the types, and a cursor to walk it beside a tree.
+//! The JSON schema of the configuration, generated from the types, and a cursor to walk it in parallel with a tree.
 //!
 //! Owns the subset of JSON Schema that is in use; a test refuses any keyword that is not known here. Beyond the standard
 //! there are formats of our own (`pelton-duration`, …: what a text must parse as), `x-minimum` and `x-maximum` (bounds

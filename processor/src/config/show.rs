@@ -1,7 +1,7 @@
 //! The merged configuration as text that could be a config file, secrets hidden, and where each value came from.
 //!
-//! Promises that what it writes reads back as the same values, hidden ones aside. Owns the few rules of writing YAML
-//! that takes; a general writer could not put the comments in.
+//! Promises that what it writes reads back as the same values, hidden ones aside. Owns the few rules
+//! that writing YAML takes; a general writer could not add the comments.
 
 use std::fmt::Write;
 

@@ -1,7 +1,7 @@
 //! A config file as it was read, so that errors can show its lines.
 //!
-//! Owns the text and the knowledge of which bytes of it must not be shown. Refuses what is no config file: too large,
-//! not UTF-8, an unknown extension.
+//! Owns the text and knows which of its bytes must not be shown. Refuses what is not a config file: too large, not
+//! UTF-8, an unknown extension.
 
 use std::fmt;
 use std::io::Read;

@@ -1,7 +1,7 @@
 //! The configuration before it has types: scalars, lists and maps that know where they were written.
 //!
-//! Owns the layering. `merge` is the whole of it: maps are merged key by key, everything else (lists too) is replaced
-//! by the later layer; a key without a value says nothing, an explicit `null` takes back what earlier layers said.
+//! Owns the layering, all of it in `merge`: maps are merged key by key, everything else (including lists) is replaced
+//! by the later layer; a key without a value changes nothing, an explicit `null` removes what earlier layers set.
 //! `Debug` leaves values out, because a tree holds secrets.
 
 use std::fmt;

@@ -1,9 +1,9 @@
-//! What a Pelton process is told: plain structs, one for each section of the file.
+//! The configuration of a Pelton process: plain structs, one for each section of the file.
 //!
 //! Owns the shape of the configuration. The doc comments are the documentation that users read (they go into the JSON
 //! schema and from there into docs/reference/configuration.md), and the defaults are those of the schema. Promises
 //! that a value of these types is well formed on its own (a `Topic` is a legal topic name, a `Millis` is a duration);
-//! what must hold between values is looked at in `checks`. Refuses unknown keys everywhere.
+//! what must hold between values is checked in `checks`. Refuses unknown keys everywhere.
 
 mod admin;
 mod delivery;
@@ -40,30 +40,30 @@ pub use units::{Bytes, Millis, Percent};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Name of the application. It is the consumer group's `group.id` and the first part of every transactional id:
-    /// choose it once; under another name the group starts afresh.
+    /// Name of the application: the consumer group's `group.id` and the first part of every transactional id. Choose
+    /// it once; under another name the group starts from scratch.
     pub application: Application,
 
-    /// The stable identity of this process among those of its application: a name, `{ env: X }`, `random` where there
-    /// is nothing stable, or `auto`: `PELTON_INSTANCE` if set, else the host name. A process that comes back under the
-    /// same identity at once aborts the transactions that its predecessor left open; two live processes must never
-    /// share one.
+    /// The stable identity of this process among those of its application: a name, `{ env: X }`, `random` if nothing
+    /// stable is available, or `auto`: `PELTON_INSTANCE` if set, else the host name. A process that comes back under
+    /// the same identity immediately aborts the transactions that its predecessor left open; two live processes must
+    /// never share one.
     #[serde(default)]
     pub instance: Instance,
 
     /// The Kafka cluster.
     pub kafka: Kafka,
 
-    /// What is promised about records, and how often it is sealed.
+    /// The delivery guarantee, and how often transactions commit.
     #[serde(default)]
     pub delivery: Delivery,
 
-    /// Worker threads, each with its own consumer: a number, or `auto` for one a CPU that the process may use.
+    /// Worker threads, each with its own consumer: a number, or `auto` for one per CPU that the process may use.
     #[serde(default)]
     pub workers: Workers,
 
-    /// The transforms, by name (`[a-z][a-z0-9_-]*`, at most 63 characters). Several may read one topic: each record
-    /// goes to each of them. One may read what another writes; a loop is refused.
+    /// The transforms, by name (`[a-z][a-z0-9_-]*`, at most 63 characters). Several may read one topic: each of them
+    /// gets every record. One may read what another writes; loops are refused.
     #[schemars(extend("minProperties" = 1, "propertyNames" = {"format": "pelton-transform"}))]
     pub transforms: BTreeMap<TransformName, Transform>,
 
@@ -72,22 +72,22 @@ pub struct Config {
     #[serde(default)]
     pub cache_dir: CacheDir,
 
-    /// What holds for all modules of the process, whatever their transforms say.
+    /// Rules for all modules of the process, whatever their transforms say.
     #[serde(default)]
     pub sandbox: Sandbox,
 
-    /// A change of a file that the configuration is made of, modules and signatures included, is a reload. `false`: only SIGHUP
-    /// and `pelton reload` are, for those whose changes are rollouts.
+    /// Reload when one of the configuration's files changes, modules and signatures included. With `false` only SIGHUP
+    /// and `pelton reload` cause a reload, for those who change things by rollouts.
     #[serde(default = "reload_on_change")]
     pub reload_on_change: bool,
 
-    /// How long a stop may take to finish, commit and leave the group. Keep it below the orchestrator's own limit
+    /// How long a stop may take to finish work, commit and leave the group. Keep it below the orchestrator's own limit
     /// (Kubernetes: `terminationGracePeriodSeconds`).
     #[serde(default = "drain_limit")]
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1h"))]
     pub drain_limit: Millis,
 
-    /// What logs may say.
+    /// What logs and metrics may say.
     #[serde(default)]
     pub observe: Observe,
 

@@ -1,9 +1,9 @@
 //! YAML (and JSON, which is read as YAML) to a tree with positions.
 //!
-//! Takes the parser's events and builds the tree itself, so that every node keeps its bytes. Promises all duplicate
-//! keys at once and a bound on depth and size (aliases are counted as what they stand for). Reads scalars as YAML 1.2
-//! does: `no` and `off` are texts. Merge keys (`<<: *name`) work; refuses tags other than `!!str`, keys that are not
-//! scalars, and a second document.
+//! Takes the parser's events and builds the tree itself, so that every node keeps its bytes. Promises to report all
+//! duplicate keys at once, and a bound on depth and size (aliases count as what they stand for). Reads scalars as YAML
+//! 1.2 does: `no` and `off` are texts. Merge keys (`<<: *name`) work; refuses tags other than `!!str`, keys that are
+//! not scalars, and a second document.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,5 +1,5 @@
-//! What the process pushes to a collector, where the environment asks for it: metrics, traces, its log. What it asks for in
-//! vain is told, and records flow all the same.
+//! What the process pushes to a collector if the environment asks for it: metrics, traces, its log. A request that
+//! cannot be met is logged, and records flow all the same.
 
 use crate::dataplane::kafka::Identity;
 use crate::telemetry::export::{Exporter, Limits, Queue};

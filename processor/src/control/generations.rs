@@ -1,4 +1,4 @@
-//! Where each generation of each transform stands, and how it came there: the story that logs and `/api/v1` tell.
+//! The stage of each generation of each transform, and how it got there: what logs and `/api/v1` report.
 //!
 //! ```text
 //!   Preparing ──► Trial ──► Serving ──► Previous ──► Leaving ──► Retired
@@ -7,7 +7,7 @@
 //!     ▼             ▼        ▼     └── removed ─────────┘
 //!   Refused      RolledBack ◄┘ by hand ──► Retired
 //! ```
-//! The plan decides who serves; this file only writes it down. A generation is retired when its last instance is gone.
+//! The plan decides who serves; this file only records it. A generation is retired when its last instance is gone.
 
 use crate::dataplane::plan::Plan;
 use crate::wall::unix_ms;

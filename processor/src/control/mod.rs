@@ -1,6 +1,8 @@
-//! The control plane: makes a [`Plan`](crate::dataplane::plan::Plan) of a configuration ([`prepare`], with its [`topics`] and [`transforms`]), starts the workers
-//! and ends them ([`supervisor`]) as [`signals`] say. Makes the next plan while they run ([`reload`]), on orders and when files change ([`triggers`]), judges what is tried before it takes over
-//! ([`rollout`]) and knows where each generation stands ([`generations`]). [`exports`] is what goes to a collector. Nothing here touches a record.
+//! The control plane: makes a [`Plan`](crate::dataplane::plan::Plan) from a configuration ([`prepare`], with its
+//! [`topics`] and [`transforms`]), starts the workers and ends them ([`supervisor`]) as [`signals`] say. Makes the next
+//! plan while they run ([`reload`]), on orders and when files change ([`triggers`]), judges trials ([`rollout`]) and
+//! knows the stage of each generation ([`generations`]). [`exports`] is what goes to a collector. Nothing here touches
+//! a record.
 
 mod exports;
 pub mod generations;

@@ -1,5 +1,6 @@
-//! From configuration to plan: transforms are made ready ([`super::transforms`]), topics are looked up ([`super::topics`]),
-//! librdkafka is asked what it thinks of the properties. Everything that is wrong is found in one go, before the first record.
+//! From configuration to plan: transforms are prepared ([`super::transforms`]), topics are looked up
+//! ([`super::topics`]), and librdkafka checks the properties. Everything that is wrong is found in one go, before the
+//! first record.
 
 use super::generations::{Generations, Stage};
 use super::topics::Topics;

@@ -1,8 +1,8 @@
-//! Takes up a changed configuration, or a changed module, while records flow: the whole of it or nothing. Reads, compiles and
-//! configures beside the workers; what is right becomes the wanted plan, which each worker takes up between two
-//! transactions. What is wrong, or cannot change while the process runs, is told, and everything stays as it was.
+//! Takes up a changed configuration or module while records flow, all or nothing. Reads, compiles and configures beside
+//! the workers; if all is right, the result becomes the desired plan, which each worker takes up between two
+//! transactions. What is wrong, or cannot change while the process runs, is reported, and everything stays as it was.
 //!
-//! Also ends trials: by their time, by their budget, by hand. And goes back: the generation before is kept, so that this
+//! Also ends trials: by their time, by their budget, by hand. And rolls back: the previous generation is kept, so this
 //! compiles nothing.
 
 use super::generations::{Generations, Stage};

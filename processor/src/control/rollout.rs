@@ -1,5 +1,5 @@
-//! Judges a trial: is the new generation worse than the running one by more than its budget allows, or has it lasted?
-//! Looks at counts alone; who acts on a verdict is [`super::reload`].
+//! Judges a trial: is the new generation worse than the running one by more than its budget allows, or has the trial
+//! run its time? Looks only at counts; [`super::reload`] acts on the verdict.
 
 use crate::config::{Rollout, TrialBudget};
 use crate::dataplane::trial::{Kind, Reading, Trial};

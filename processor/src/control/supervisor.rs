@@ -1,8 +1,9 @@
 //! Starts the workers, listens to signals, ends everything in order.
 //!
-//! SIGTERM (an orchestrator) and SIGINT (Ctrl-C) drain: no more records, what is open commits, the group is left. A second
-//! one, or SIGQUIT, aborts. Before the workers have started any of them ends the process at once. SIGHUP reloads, and so does a change of a file that the configuration is made of. A worker whose consumer has had a fatal error is started again, a few times; any other that
-//! cannot go on drains the others and gives the process its exit code.
+//! SIGTERM (an orchestrator) and SIGINT (Ctrl-C) drain: no more records, what is open commits, the group is left. A
+//! second one, or SIGQUIT, aborts. Before the workers have started, any of them ends the process at once. SIGHUP
+//! reloads, and so does a change of one of the configuration's files. A worker whose consumer has had a fatal error is
+//! restarted a few times; any other that cannot continue drains the others and gives the process its exit code.
 
 use super::exports::{self, Exporting};
 use super::prepare::{self, Prepared, prepare, workers};

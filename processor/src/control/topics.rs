@@ -1,5 +1,5 @@
-//! The application's topics: gathered from the configuration, behind those of the plan before so that each keeps its index,
-//! and looked up in the cluster, which must have them.
+//! The application's topics: gathered from the configuration, after those of the previous plan so that each keeps its
+//! index, and looked up in the cluster, which must have them.
 
 use super::prepare::Problems;
 use crate::config::{Code, Config, Start};

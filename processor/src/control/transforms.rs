@@ -1,5 +1,6 @@
-//! From a configured transform to one that is ready to run: its module is loaded, linked, configured and checked with recent
-//! records, and gets its place beside the generation that runs: at once, or on trial. What runs already just so is taken over.
+//! From a configured transform to one that is ready to run: its module is loaded, linked, configured and checked with
+//! recent records, and takes its place beside the running generation: at once, or on trial. What already runs unchanged
+//! is taken over.
 
 use super::generations::Generations;
 use super::prepare::{Problems, chain, instances};

@@ -1,5 +1,5 @@
-//! What asks for another plan: signals, changed files, orders by the admin server. One is carried out at a time, on a thread
-//! that may block; reloads that are asked for meanwhile become one.
+//! What asks for another plan: signals, changed files, orders from the admin server. They are carried out one at a
+//! time, on a thread that may block; reloads requested meanwhile become one.
 
 use super::reload::{Outcome, Reloader};
 use crate::config::{self, Likeness};

@@ -1,4 +1,4 @@
-//! Which partitions this worker owns, which lane each belongs to, and where reading goes on after a rollback.
+//! Which partitions this worker owns, which lane each belongs to, and where reading continues after a rollback.
 //!
 //! A partition belongs to exactly one lane, so its transactions are committed in order (I3, I4). It changes lanes only
 //! while both are idle: otherwise a transaction of the new lane could commit positions while one of the old lane is

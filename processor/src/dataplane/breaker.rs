@@ -1,8 +1,8 @@
-//! What keeps one transform from ruining the others: a budget of failures for the whole process, and a share of each
-//! worker's time. Who exceeds one is *held*: the partitions of its input topics are paused ([`super::holds`]), for good
-//! (until it is replaced by a reload, somebody resumes it, or the process is started again) or until its share has grown
-//! back. An operator can have a transform held too, for as long as he likes; a reload does not end that. Transforms that read the same topic are held
-//! with it, because a record is settled for all of them together.
+//! What keeps one transform from ruining the others: a failure budget for the whole process, and a share of each
+//! worker's time. A transform that exceeds one is *held*: the partitions of its input topics are paused
+//! ([`super::pauses`]), for good (until a reload replaces it, somebody resumes it, or the process is restarted) or
+//! until its share has recovered. An operator can hold a transform too, for any length of time; a reload does not end
+//! that. Transforms that read the same topic are held with it, because a record is settled for all of them together.
 
 use super::recent::Recent;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -125,7 +125,8 @@ impl Breaker {
     }
 }
 
-/// How much of one worker's time each transform of its plan has taken; written by the processor, read by [`super::holds`].
+/// How much of one worker's time each transform of its plan has taken; written by the processor, read by
+/// [`super::pauses`].
 #[derive(Debug, Default)]
 pub struct TimeSpent(Vec<Duration>);
 

@@ -1,8 +1,9 @@
-//! The thread that ends one lane's transactions: it makes the calls which may block on a broker (taking over the identity,
-//! sending positions, committing, aborting, replacing the producer) and reports what became of each job.
+//! The thread that ends one lane's transactions: it makes the calls that may block on a broker (taking over the
+//! identity, sending positions, committing, aborting, replacing the producer) and reports the result of each job.
 //!
-//! A lost transaction is mended here to the end, committed positions looked up included, so that the worker only has to
-//! read again from there. Every call goes through [`Link::call`], where the worker can see how long it takes.
+//! Recovery from a lost transaction is completed here, including the lookup of committed positions, so that the worker
+//! only has to read again from there. Every call goes through [`Link::call`], where the worker can see how long it
+//! takes.
 
 use super::plan::{DeliveryPlan, Plan};
 use super::ports::Report;

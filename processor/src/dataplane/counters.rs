@@ -1,6 +1,7 @@
-//! What a worker has done and how it stands, in atomics that it writes with one relaxed store each and that anybody may
-//! read. What is counted of a transform is keyed by its name: it lives as long as the process, and a new generation of the
-//! transform counts on. Work is counted when it is done, so records that are read again after a rollback count again.
+//! A worker's work and state, in atomics that it writes with one relaxed store each and that anybody may read. The
+//! counters of a transform are keyed by its name: they live as long as the process, and a new generation of the
+//! transform continues them. Work is counted when it is done, so records that are read again after a rollback count
+//! again.
 
 use super::histogram::{BATCH, COMMIT, Histogram, LATENCY, PROCESS};
 use super::lag::Lags;

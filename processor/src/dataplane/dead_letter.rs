@@ -1,5 +1,5 @@
 //! The headers of a dead letter. The record itself stays as it was: key, value, timestamp and its own headers, byte for
-//! byte; what went wrong is said in further headers, by the names of KIP-1191 (`__dlq.errors.*`) and our own.
+//! byte; further headers say what went wrong, with the names of KIP-1191 (`__dlq.errors.*`) and our own.
 
 use pelton_kafka::Message;
 

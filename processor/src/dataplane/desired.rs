@@ -1,5 +1,5 @@
-//! The plan that the workers should go by. The control plane puts a new one here; each worker takes it up by itself, at its
-//! next transaction boundary: a transaction uses one generation of each transform (I7).
+//! The plan that the workers should follow. The control plane puts a new one here; each worker takes it up by itself,
+//! at its next transaction boundary: a transaction uses one generation of each transform (I7).
 
 use super::plan::Plan;
 use std::sync::atomic::{AtomicU64, Ordering};

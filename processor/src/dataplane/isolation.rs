@@ -2,11 +2,11 @@
 //! authorised), which the producer cannot know beforehand.
 //!
 //! When a transaction fails for such a reason the lane's next ones are smaller, by eight each time, until one record is
-//! alone and has failed [`STRIKES`] times. That record is then *condemned*: its transform's policy settles it in place of
-//! its outputs. Transactions grow again, twice with each commit, once all records of the failed one have passed.
+//! alone and has failed [`STRIKES`] times. That record is then *condemned*: its transform's policy settles it in place
+//! of its outputs. Transactions grow again, doubling with each commit, once all records of the failed one have passed.
 //!
-//! Meanwhile the lane's other partitions, and those that have passed, are left aside: in transactions of one record they
-//! could not be kept up with, and what the culprit's partition brings would wait behind them for ever.
+//! Meanwhile the lane's other partitions, and those that have passed, are left aside: transactions of one record could
+//! not keep up with them, and what the culprit's partition brings would wait behind them forever.
 
 use pelton_kafka::{Batch, Offset, Position, TopicPartition, TxnError, UnreadableHeaders};
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! The ports over Kafka, and the librdkafka properties that the loop relies on. Why each differs from librdkafka's default
-//! is said beside it; everything else is the user's.
+//! The ports over Kafka, and the librdkafka properties that the loop relies on. A comment says why each differs from
+//! librdkafka's default; everything else is the user's.
 
 use super::plan::{DeliveryPlan, Plan};
 use super::ports::{Progress, Source};

@@ -1,5 +1,5 @@
-//! How far a worker is behind in its partitions: what the brokers have that is not committed yet, and since when. The ends of
-//! the logs are as librdkafka last heard of them, with every fetch; nothing is asked of a broker for this. Computed by the
+//! How far a worker is behind in its partitions: what the brokers have that is not committed yet, and since when. The
+//! ends of the logs are those that librdkafka last saw, with every fetch; no broker is asked for this. Computed by the
 //! worker twice a second, kept where anybody may read it.
 
 use super::assignment::Progress;

@@ -1,6 +1,6 @@
-//! One lane's state: what its open transaction will commit, what is remembered of one that is ending, and how often it has
-//! failed lately and through whose fault. Decides when the lane goes on after a rollback, or that it does not. Knows nothing
-//! of the other lanes.
+//! One lane's state: what its open transaction will commit, what is remembered of one that is ending, and how often it
+//! has recently failed and why. Decides when the lane continues after a rollback, or that it does not. Knows nothing
+//! about the other lanes.
 
 use super::assignment::Assignment;
 use super::isolation::{Hopeless, Isolation};

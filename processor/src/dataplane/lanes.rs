@@ -9,9 +9,9 @@
 //!    └── ready ── Renewing ◄──── committed, but the producer is in doubt ───────┘
 //!                    ▲ start
 //! ```
-//! While one lane is ending, on its committer's thread, the worker goes on with the other's partitions. A lane that is
-//! renewing has no open work: nobody waits for it. A committer whose call never returns is left behind, and its lane
-//! recovers with another.
+//! While one lane is ending, on its committer's thread, the worker continues with the other's partitions. A lane
+//! that is renewing has no open work: nobody waits for it. A committer whose call never returns is left behind, and its
+//! lane recovers with another.
 
 mod rebalance;
 

@@ -1,4 +1,4 @@
-//! What becomes of one outcome: outputs into the open transaction, a dead letter beside them, nothing, or the end of the
+//! What one outcome leads to: outputs in the open transaction, a dead letter beside them, nothing, or the end of the
 //! worker. All outputs of a record are checked before the first is produced: half a record must never be written (I1).
 
 use super::breaker::{Then, Verdict};

@@ -1,6 +1,6 @@
-//! When a transaction is due, and how many records fit a batch. Both keep waits short: a batch takes about half a commit
-//! interval (50 ms at most), which bounds commits, revocations, drains, and a neighbour's wait. Should its records all turn
-//! out to take their deadlines, it still ends before half of a transaction's time is over.
+//! When a transaction is due, and how many records fit a batch. Both keep waits short: a batch takes about half a
+//! commit interval (50 ms at most), which bounds commits, revocations, drains, and a neighbour's wait. Even if all its
+//! records take their whole deadlines, it ends before half of a transaction's time is over.
 
 use super::plan::DeliveryPlan;
 use std::time::{Duration, Instant};

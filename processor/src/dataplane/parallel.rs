@@ -1,6 +1,6 @@
-//! The instances of one generation that share a worker's batch (`parallelism`). Each takes a piece of consecutive records;
-//! the worker itself runs the first piece, helpers the others. Whatever finishes first, outcomes are carried out by the
-//! worker alone and in the records' order: to everything behind, they are one instance that is quicker.
+//! The instances of one generation that share a worker's batch (`parallelism`). Each takes a piece of consecutive
+//! records; the worker itself runs the first piece, helpers the others. Whichever finishes first, only the worker
+//! carries out outcomes, in the records' order: to everything downstream, they look like one faster instance.
 
 use super::plan::Plan;
 use pelton_sandbox::{Deferred, Fault, Generation, Instance, Record, RunError, Settled};

@@ -1,11 +1,12 @@
-//! Which of a worker's partitions are paused, because a transform that reads them has used up its budget of failures
-//! (until a reload replaces it, it is resumed, or the process ends) or its share of the worker's time (until that has grown
-//! back), because somebody wants it paused, or because its lane looks for a refused record in others. Decides; the worker
-//! carries out.
+//! Which of a worker's partitions are paused, because a transform that reads them has used up its failure budget (until
+//! a reload replaces it, it is resumed, or the process ends) or its share of the worker's time (until that has
+//! recovered), because somebody wants it paused, or because its lane looks for a refused record in other partitions. It
+//! decides; the worker carries it out.
 //!
-//! Two facts of librdkafka's source shape this. A resumed partition goes on where a record was last handed out, which after
-//! a rollback is too far, because a seek does not move that mark: so a partition is paused only once something of it was
-//! read, and sought when it is resumed. And a partition stays paused over a revocation, until somebody resumes it.
+//! Two facts of librdkafka's source shape this. A resumed partition continues where a record was last handed out, which
+//! after a rollback is too far, because a seek does not move that mark: so a partition is paused only once something of
+//! it has been read, and sought when it is resumed. And a partition stays paused across a revocation, until somebody
+//! resumes it.
 
 use super::breaker::{Allowance, TimeSpent};
 use pelton_kafka::TopicPartition;

@@ -1,8 +1,8 @@
-//! What the workers go by: the application's topics, its transforms and their policies. Built from the configuration by
-//! [`crate::control`], shared by all workers, never changed: a reload makes another one ([`super::wanted`]).
+//! What the workers follow: the application's topics, its transforms and their policies. Built from the configuration
+//! by [`crate::control`], shared by all workers, never changed: a reload makes another one ([`super::desired`]).
 //!
-//! Topics keep their index from plan to plan: those of the next plan begin with those of the one before, used or not. So
-//! an index that is on its way never means another topic.
+//! Topics keep their index from plan to plan: those of the next plan begin with those of the previous one, used or not.
+//! So an index in flight never means another topic.
 
 use super::breaker::Allowance;
 use super::samples::Samples;

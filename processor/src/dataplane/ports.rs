@@ -1,5 +1,5 @@
-//! The three ports between the loop and the world. Production stands on Kafka ([`super::kafka`], [`super::sink`]); the
-//! loop's own tests stand on fakes with a clock that is moved by hand.
+//! The three ports between the loop and the world. Production uses Kafka ([`super::kafka`], [`super::sink`]); the
+//! loop's own tests use fakes with a clock that is moved by hand.
 
 use super::plan::Plan;
 use pelton_kafka::{

@@ -1,12 +1,12 @@
-//! What an output's headers carry on of its input's trace.
+//! How an output's headers carry on its input's trace.
 //!
-//! | `traceparent` of the output | followed | not followed |
+//! | `traceparent` of the output | traced | not traced |
 //! |---|---|---|
 //! | none | that of the record's processing, and the input's `tracestate` | the input's, and its `tracestate` |
 //! | the input's | that of the record's processing, in its place | as it is |
 //! | another: the guest's own | as it is | as it is |
 //!
-//! A record's outcome never hangs on it: an output that the added bytes would make too large goes without them.
+//! A record's outcome never depends on it: an output that the added bytes would make too large goes without them.
 
 use crate::telemetry::traces::context::{LENGTH, TRACEPARENT, TRACESTATE};
 use pelton_kafka::Header;

@@ -1,4 +1,4 @@
-//! How often something happened lately: what decides between "again" and "for ever".
+//! How often something happened recently: what decides between "again" and "forever".
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

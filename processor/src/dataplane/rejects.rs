@@ -1,5 +1,5 @@
-//! The last records of a worker that came to no outputs, for people who look on: where each was and the code, and nothing that
-//! it held or that a guest said of it (I10). A record that is read again after a rollback is here twice.
+//! A worker's last records that were rejected or failed, for people who watch: where each was and the code, but nothing
+//! that it contained or that a guest said about it (I10). A record that is read again after a rollback is here twice.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! What a worker tells of where it stands: whether it can work, how its time is spent, how far each partition is. Gathered
-//! where the loop passes anyway, and published twice a second.
+//! What a worker reports about its state: whether it can work, how its time is spent, how far each partition is.
+//! Gathered where the loop passes anyway, and published twice a second.
 
 use super::assignment::Progress as Reached;
 use super::counters::{Counters, WorkerStatus};

@@ -1,6 +1,6 @@
-//! What a worker has of one transform: the instance of the running generation, that of the one on trial, and how each record
-//! comes by its outcome. The running generation's outcomes count; a canary's count for the partitions that it has; a
-//! shadow's are compared with the running generation's and thrown away.
+//! What a worker has of one transform: the instance of the running generation, that of the one on trial, and how each
+//! record gets its outcome. The running generation's outcomes count; a canary's count for the partitions that it has; a
+//! shadow's are compared with the running generation's and discarded.
 
 use super::counters::{Counters, TransformCounters};
 use super::isolation::Refusal;

@@ -1,5 +1,6 @@
-//! A few recent records of each transform that the running generation was at ease with, kept in memory: a new generation
-//! is tried on them before it is let near the stream. Never written anywhere (I10), bounded in number and size (I9).
+//! A few recent records of each transform that the running generation processed without failure, kept in memory: a new
+//! generation is tried on them before it gets to the stream. Never written anywhere (I10), bounded in number and size
+//! (I9).
 
 use pelton_kafka::{Message, OwnedMessage};
 use std::collections::VecDeque;

@@ -1,9 +1,9 @@
 //! A lane over Kafka, as its worker sees it: the producer that records are written to, and the way to the thread that
-//! makes all calls which may block on a broker ([`super::committer`]).
+//! makes all calls that may block on a broker ([`super::committer`]).
 //!
 //! Such a call can also never return: librdkafka's own timeouts do not always hold (librdkafka#5456, #5511). The worker
 //! never waits for one. Past its bound the call is left behind with its thread and its producer, and a new thread takes
-//! over the same transactional id; the brokers then refuse whatever the old one may still try.
+//! over the same transactional id; the brokers then refuse whatever the old one still tries.
 
 use super::committer::{Committer, Job};
 use super::counters::Counters;

@@ -1,10 +1,10 @@
-//! A tap on a transform: copies of records as they are processed, before and after, for somebody who asked to look. A worker
-//! never waits for it: nobody there costs one relaxed load a batch, somebody there a copy of at most [`PER_SECOND`] records a
-//! second, and what finds no room is dropped and counted.
+//! A tap on a transform: copies of records as they are processed, before and after, for somebody who asked for them. A
+//! worker never waits for it: without a listener it costs one relaxed load per batch, with one a copy of at most
+//! [`PER_SECOND`] records a second, and what finds no room is dropped and counted.
 //!
-//! It shows what a transform said when it said it: the transaction may still be rolled back, and the record done again. Who
-//! may look, and what is hidden from them, is decided in [`crate::admin`]; nothing is ever written anywhere (I10), and all of
-//! it is bounded (I9).
+//! It shows what a transform said when it said it: the transaction may still be rolled back, and the record processed
+//! again. Who may view them, and what is hidden, is decided in [`crate::admin`]; nothing is ever written anywhere
+//! (I10), and all of it is bounded (I9).
 
 use super::plan::{Plan, TransformPlan};
 use pelton_kafka::Message;

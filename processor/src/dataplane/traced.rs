@@ -1,10 +1,10 @@
-//! Records that are followed, on their way through a worker. The loop calls in here at five places, each of them one branch
-//! where nothing is traced: a lane's turn ([`Traces::turn`]), a batch ([`Traces::batch`]), its way through one transform
+//! Traced records on their way through a worker. The loop calls in here at five places, each of them a single branch if
+//! nothing is traced: a lane's turn ([`Traces::turn`]), a batch ([`Traces::batch`]), its way through one transform
 //! ([`Followed::through`], [`Passage::end`]), each outcome and output ([`Passage`]), the end of a transaction
 //! ([`Traces::ended`]).
 //!
-//! Promises: outcomes are the same whether a record is followed or not, and where it is not, so are its outputs' bytes; the
-//! worker never waits for anything here; nothing of keys, values and headers is told (I10).
+//! Promises: outcomes are the same whether a record is traced or not, and if it is not, so are its outputs' bytes; the
+//! worker never waits for anything here; nothing of keys, values and headers is exposed (I10).
 
 use super::lane::Ending;
 use super::plan::Plan;

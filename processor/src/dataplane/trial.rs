@@ -1,8 +1,8 @@
-//! A generation on trial beside the one that runs: which records it gets, whether what it makes of them is the same, and
-//! what is counted of both. [`crate::control`] judges by the counts and ends the trial; nothing here does.
+//! A generation on trial beside the running one: which records it gets, whether its results are the same, and what is
+//! counted for both. [`crate::control`] judges by the counts and ends the trial; nothing here does.
 //!
-//! A canary processes some partitions for good; a shadow processes every record after the running generation, and nothing
-//! of what it makes of them is written.
+//! A canary really processes some partitions; a shadow processes every record after the running generation, and nothing
+//! of its results is written.
 
 use pelton_kafka::Message;
 use pelton_sandbox::{Generation, Settled};

@@ -1,4 +1,4 @@
-//! Gathers what the process has to tell into families of points, at the moment when somebody asks. Reads atomics and two
+//! Gathers the process's metrics into families of points at the moment when somebody asks. Reads atomics and takes two
 //! short locks that no record ever takes.
 
 use super::definitions::{self as is, Definition};

@@ -1,7 +1,7 @@
-//! The way of spans and log records to a collector: a bounded queue, and a thread that empties it. Whoever has something to
-//! tell puts it into the queue and never waits for the collector: what finds the queue full is dropped and counted. What a
-//! collector that is away does not take is tried again for as long as `OTEL_…_EXPORT_TIMEOUT` says, and then dropped and
-//! counted too. Nothing that happens here is told to a collector itself, so it cannot feed itself.
+//! How spans and log records get to a collector: a bounded queue, and a thread that empties it. Producers put items
+//! into the queue and never wait for the collector: what finds the queue full is dropped and counted. What a collector
+//! that is down does not accept is retried for as long as `OTEL_…_EXPORT_TIMEOUT` says, and then dropped and counted
+//! too. Nothing that happens here is itself sent to a collector, so it cannot feed itself.
 
 use super::collector::{Collector, NotSent};
 use super::logs;

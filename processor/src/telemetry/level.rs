@@ -1,5 +1,5 @@
-//! Which lines the log lets through, and how that is changed while the process runs. The filter is the command line's;
-//! whoever makes the log hands its handle over here, for the admin server to turn.
+//! Which lines the log lets through, and how that is changed while the process runs. The filter comes from the command
+//! line; whoever sets up the log hands its handle over here, for the admin server to change.
 
 use std::sync::OnceLock;
 use tracing_subscriber::{EnvFilter, Registry, reload};

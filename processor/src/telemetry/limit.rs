@@ -1,10 +1,10 @@
-//! Keeps the log readable whatever happens: a place in the code that has written its share of lines is held back for the rest
-//! of a window, and the log then says how many lines that were, and of which place. So a flood of records cannot become a
-//! flood of lines, wherever one may have been forgotten. What was asked for at debug level and below is not held back, nor are
-//! guests, who have a budget of their own.
+//! Keeps the log readable whatever happens: a place in the code that has written its share of lines is silenced for the
+//! rest of a window, and the log then says how many lines were held back, and from which place. So a flood of records
+//! cannot become a flood of lines, even where nobody thought of it. What was asked for at debug level and below is not
+//! held back, nor are guests, which have their own budget.
 //!
-//! It also keeps the HTTP client from writing what it sends: headers hold secrets (I10), and no filter of an operator's may
-//! bring them into a log.
+//! It also keeps the HTTP client from logging what it sends: headers hold secrets (I10), and no filter of an operator
+//! may bring them into a log.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

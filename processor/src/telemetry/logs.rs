@@ -1,6 +1,6 @@
-//! The log, for a collector that asks for it by OTLP, beside the one on stderr: the same lines, by the same filter and limit.
-//! [`Export`] sits in the log from the start and does nothing until [`install`] gives it a queue. What a pushing thread
-//! itself logs stays on stderr: else a collector that is away would be told about it, and about that.
+//! The log for an OTLP collector, beside the one on stderr: the same lines, with the same filter and limit. [`Export`]
+//! is part of the log from the start and does nothing until [`install`] gives it a queue. What a pushing thread itself
+//! logs stays on stderr: otherwise failures to push would be pushed too, and their failures in turn.
 //!
 //! A line has its target as the scope's name, its message as the body, its fields as attributes; the fields `trace_id` and
 //! `span_id` become the record's own. There is no more data in it than on stderr (I10).

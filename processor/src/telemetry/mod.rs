@@ -1,13 +1,14 @@
-//! What an operator sees of the process from outside, in numbers. The data plane counts in atomics of its own
-//! ([`crate::dataplane::counters`]); here they are gathered when somebody asks ([`collect`]) and written in two languages:
-//! Prometheus' text for who scrapes ([`prometheus`]), OTLP for who is pushed to ([`otlp`]). Both say the same, from the same
-//! [`definitions`], which [`mod@reference`] makes docs/metrics.md of.
+//! What an operator sees of the process from outside, in numbers. The data plane counts in its own atomics
+//! ([`crate::dataplane::counters`]); here they are gathered when somebody asks ([`collect`]) and written in two
+//! formats: Prometheus' text for scraping ([`prometheus`]), OTLP for pushing ([`otlp`]). Both say the same, from the
+//! same [`definitions`], from which [`mod@reference`] generates docs/metrics.md.
 //!
-//! [`traces`] follows single records from header to header, [`logs`] gives the log to a collector; both go through the bounded
-//! queue of [`export`]. [`variables`] and [`collector`] are the environment's word on all of it. [`limit`] keeps the log readable.
+//! [`traces`] traces single records from header to header, [`logs`] sends the log to a collector; both use the bounded
+//! queue of [`export`]. [`variables`] and [`collector`] read the environment for all of it. [`limit`] keeps the log
+//! readable.
 //!
-//! Promises: a scrape costs the records nothing, labels are few and bounded by the configuration, and no data of records
-//! and no secret is in any of it (I10). Why none of this is done by an SDK: docs/decisions/0015-metrics.md.
+//! Promises: a scrape costs the records nothing, labels are few and bounded by the configuration, and none of it
+//! contains record data or secrets (I10). Why no SDK does this: docs/decisions/0015-metrics.md.
 
 pub mod collect;
 mod collector;

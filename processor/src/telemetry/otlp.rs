@@ -1,5 +1,5 @@
-//! Families as OTLP's protobuf messages: the same names, labels and values as for Prometheus, all cumulative since the start
-//! of the process. And what all signals' messages have: the resource, the scope, attributes.
+//! Families as OTLP's protobuf messages: the same names, labels and values as for Prometheus, all cumulative since the
+//! start of the process. Also what the messages of all signals share: the resource, the scope, attributes.
 
 use super::collect::{Family, Point, Value};
 use super::definitions::Kind;

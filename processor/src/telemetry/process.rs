@@ -1,5 +1,6 @@
-//! What Linux says of this process, under the names that Prometheus' own client libraries give it: dashboards and alerts for
-//! any process (a restart, memory, descriptors near their limit) hold for this one too. What /proc does not say is left out.
+//! What Linux says about this process, under the names that Prometheus' own client libraries use: dashboards and alerts
+//! for any process (a restart, memory, descriptors near their limit) work for this one too. What /proc does not say is
+//! left out.
 
 use super::collect::{Family, Value, one, seconds};
 use super::definitions::{self as is, Definition};

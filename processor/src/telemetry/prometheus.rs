@@ -1,5 +1,5 @@
-//! Prometheus' text format 0.0.4, which every scraper reads. Families without points are left out: a series appears when
-//! there is something to tell.
+//! Prometheus' text format 0.0.4, which every scraper reads. Families without points are left out: a series appears
+//! when there is something to report.
 
 use super::collect::{Family, Point, Value};
 use std::fmt::Write;
@@ -89,7 +89,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[0],
-            "# HELP pelton_skipped_total Rejected or failed records left out because the policy is skip."
+            "# HELP pelton_skipped_total Rejected or failed records skipped because the policy is skip."
         );
         assert_eq!(lines[1], "# TYPE pelton_skipped_total counter");
         assert_eq!(lines[2], r#"pelton_skipped_total{transform="a\"b\\c\nd"} 7"#);

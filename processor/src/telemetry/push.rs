@@ -1,6 +1,6 @@
-//! Pushes metrics to an OTLP collector, from a thread of its own, where OpenTelemetry's environment variables ask for it.
-//! Promises that a collector which is slow, away or wrong costs the records nothing: a push that fails is told once, and the
-//! next one says everything that it would have said.
+//! Pushes metrics to an OTLP collector, from its own thread, if OpenTelemetry's environment variables ask for it.
+//! Promises that a collector that is slow, down or wrong costs the records nothing: a failed push is logged once, and
+//! the next one contains everything that it would have said.
 
 use super::collect::{Running, collect};
 use super::collector::Collector;

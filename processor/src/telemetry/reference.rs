@@ -1,4 +1,4 @@
-//! docs/metrics.md, made from the definitions. A test holds the file to it.
+//! docs/metrics.md, generated from the definitions. A test keeps the file in step.
 
 use super::definitions::{ALL, Definition, Kind};
 use crate::dataplane::counters::CODES;

@@ -1,6 +1,6 @@
-//! OpenTelemetry's environment variables, read as its specification says: an empty one is not set, a signal's own wins over
-//! the one for all signals. What cannot be followed is refused by the variable's name; its value may be a secret and is not
-//! told (I10).
+//! OpenTelemetry's environment variables, read as its specification says: an empty one counts as unset, a signal's own
+//! wins over the one for all signals. What cannot be done is refused by the variable's name; its value may be a secret
+//! and is not shown (I10).
 
 use std::fmt;
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! Dead letters as an operator sees them: read back from their topic, sorted by who rejected them and why, and turned into
 //! the records they were.
 //!
-//! Owns the reading of the headers that [`crate::dataplane::dead_letter`] writes. Headers come from outside: whoever can
-//! write to the topic can write anything into them, so that what is missing or odd becomes `-`, and nothing here trusts a
-//! number. Topics are read read_committed, up to the end as of the start, in no group.
+//! Owns the reading of the headers that [`crate::dataplane::dead_letter`] writes. Headers come from outside: whoever
+//! can write to the topic can write anything into them, so what is missing or odd becomes `-`, and nothing here trusts
+//! a number. Topics are read with read_committed, up to the end at the time of the start, in no group.
 
 use super::{Cluster, ToolError};
 use crate::config::{Topic, TransformName};

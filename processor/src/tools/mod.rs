@@ -1,9 +1,9 @@
-//! What an operator does to an application from beside it: look at its positions and move them ([`offsets`]), look at its
-//! dead letters ([`letters`]), send them through again ([`replay`]), and look whether everything around it is well ([`doctor`]).
+//! What an operator does with an application from the outside: show its positions and move them ([`offsets`]), show its
+//! dead letters ([`dead_letters`]), replay them ([`replay`]), and check that everything around it is well ([`doctor`]).
 //!
-//! Owns the work; arguments and the look of results are [`crate::cli`]'s. Promises that nothing is written unless it was
-//! asked for, and that no call waits for ever. Refuses to change positions under a running processor. It shares no state
-//! with one: everything it knows it asks the brokers.
+//! Owns the work; arguments and the format of results belong to [`crate::cli`]. Promises that nothing is written unless
+//! it was asked for, and that no call waits forever. Refuses to change positions under a running processor. It shares
+//! no state with one: everything it knows comes from the brokers.
 
 pub mod dead_letters;
 pub mod doctor;

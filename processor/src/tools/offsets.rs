@@ -1,7 +1,7 @@
 //! The application's positions: where its group is in each input partition, and moving it elsewhere while nobody is in it.
 //!
-//! A move is planned first and written as planned; what was written is read back. The check for members is here for the
-//! sake of a good message: the broker itself refuses positions for a group that has any.
+//! A move is planned first and written as planned; what was written is read back. The check for members only serves a
+//! good message: the broker itself refuses positions for a group that has any.
 
 use super::target::{Partition, Remark, Target};
 use super::{Cluster, ToolError};

@@ -1,4 +1,4 @@
-//! Sends dead letters through again: to the topic they came from, or to another, as the records they were, each once.
+//! Replays dead letters: to the topic they came from, or to another, as the records they were, each once.
 //!
 //! **Progress.** A position alone cannot say what a run with another filter has replayed. So progress is kept for each
 //! *class*, which is all that a filter can tell apart (transform and code), and for each destination: one consumer group
@@ -6,8 +6,8 @@
 //! dead-letter topic says: of this class, everything before is settled. Within a partition a class is replayed in order,
 //! so filters can be used in any order and overlap: a dead letter goes to a destination once.
 //!
-//! **Exactly once.** Records and the positions of their classes are committed in one transaction. Its id hangs on the
-//! topic and the destination alone, not on the filter, so of two runs that could meet, the later one fences the earlier.
+//! **Exactly once.** Records and the positions of their classes are committed in one transaction. Its id depends only
+//! on the topic and the destination, not on the filter, so of two runs that could meet, the later fences the earlier.
 //! Each transaction has a producer of its own: taking over the id ends what a killed run left open, and no request of an
 //! earlier transaction that is late on the network can touch a later one. Positions are looked up again *after* that,
 //! so what another run has done in between is seen. A run that fails or is killed is simply run again.

@@ -1,5 +1,5 @@
-//! Where a group is to go on: what can be asked for, and which position that is in one partition. Pure: the brokers'
-//! answers come in, a position and a remark come out.
+//! Where a group should continue: what can be asked for, and which position that is in one partition. Pure: the
+//! brokers' answers come in, a position and a remark come out.
 
 use super::instant;
 use crate::config::Millis;

@@ -1,14 +1,14 @@
 //! The guest's allocator: free lists by size class, over the system's allocator. Fuel is charged for what an allocator
-//! does, and a transform allocates mostly small things for the length of one record, so a free list, which takes a dozen
-//! instructions where `malloc` takes hundreds, is worth about 10 % of a JSON transform. Rust tells `dealloc` the size, so
+//! does, and a transform mostly allocates small objects that live for one record, so a free list, which takes a dozen
+//! instructions where `malloc` takes hundreds, saves about 10 % of a JSON transform. Rust tells `dealloc` the size, so
 //! blocks need no header and nothing is searched.
 //!
 //! Promises: every block comes from the system's allocator on its own, with room for all of its class. So it may be
-//! freed there as well: WASI's libc does that to lists which the host returned to it, and whose memory `cabi_realloc`
-//! took from here. (A block carved out of a larger one would corrupt libc's heap at the first `std::env::var`.) For the
-//! same reason all idle blocks can be given back when memory runs out, which is when they move between classes.
+//! freed there as well: WASI's libc does that to lists that the host returned to it, whose memory `cabi_realloc` took
+//! from here. (A block carved out of a larger one would corrupt libc's heap at the first `std::env::var`.) For the same
+//! reason all idle blocks can be given back when memory runs out, which is when they move between classes.
 //!
-//! Objects over 32 KiB or aligned to more than 16 bytes are the system's business alone. One of two files of this crate
+//! Objects over 32 KiB or aligned to more than 16 bytes are left entirely to the system. One of two files of this crate
 //! with `unsafe`.
 #![allow(unsafe_code, reason = "a global allocator deals in raw memory")]
 
@@ -17,7 +17,7 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::ptr;
 
-/// What every block is aligned to; more than that is left to the system.
+/// Alignment of every block; objects that need more are left to the system.
 const ALIGN: usize = 16;
 /// The largest object of a class.
 const LARGEST: usize = 32 << 10;
@@ -32,7 +32,7 @@ struct Idle {
     next: *mut Idle,
 }
 
-/// The allocator. `A` is the system's, but for tests.
+/// The allocator. `A` is the system's, except in tests.
 pub struct Classes<A = System> {
     idle: UnsafeCell<[*mut Idle; CLASSES]>,
     system: A,
@@ -56,13 +56,13 @@ const fn class(bytes: usize) -> (usize, usize) {
     (log * 4 + quarter - 23, (quarter + 1) << (log - 2))
 }
 
-/// `class`, unless the object is left to the system.
+/// The object's class, unless it is left to the system.
 #[inline]
 const fn class_of(bytes: usize, align: usize) -> Option<(usize, usize)> {
     if bytes > LARGEST || align > ALIGN { None } else { Some(class(bytes)) }
 }
 
-/// How a block of `size` bytes, a class's, is asked of the system.
+/// The layout with which a block of `size` bytes (a class's) is requested from the system.
 #[inline]
 const fn block(size: usize) -> Layout {
     // SAFETY: a power of two; rounded up to it, a class's size is at most `LARGEST`.
@@ -70,7 +70,7 @@ const fn block(size: usize) -> Layout {
 }
 
 impl<A> Classes<A> {
-    /// Pauses nothing yet.
+    /// Without idle blocks yet.
     pub const fn over(system: A) -> Self {
         Self { idle: UnsafeCell::new([ptr::null_mut(); CLASSES]), system }
     }
@@ -115,7 +115,7 @@ impl<A> Classes<A> {
 }
 
 impl<A: GlobalAlloc> Classes<A> {
-    /// Asks the system, and once more after giving back what is idle.
+    /// Asks the system, and asks again after giving back what is idle.
     #[cold]
     #[inline(never)]
     fn ask(&self, of_system: impl Fn(&A) -> *mut u8) -> *mut u8 {
@@ -123,7 +123,7 @@ impl<A: GlobalAlloc> Classes<A> {
         if block.is_null() && self.give_back() { of_system(&self.system) } else { block }
     }
 
-    /// Returns all idle blocks to the system; whether there were any.
+    /// Returns all idle blocks to the system; says whether there were any.
     fn give_back(&self) -> bool {
         let mut any = false;
         let mut bytes = 0;

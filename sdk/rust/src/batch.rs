@@ -24,7 +24,7 @@ pub(crate) fn run<'a>(
             (Err(reject), _) => window.reject(reject.reason()),
             (Ok(_), Some(error)) => window.reject(&error),
             (Ok(Outcome::Emit), None) => window.settle(EMIT),
-            // Losing what was emitted in silence would be worse.
+            // Silently losing what was emitted would be worse.
             (Ok(_), None) if emitted > 0 => window.reject("the transform emitted, and then returned keep or drop"),
             (Ok(Outcome::Keep), None) => window.settle(KEEP),
             (Ok(Outcome::Drop), None) => window.drop_record(),

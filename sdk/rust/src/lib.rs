@@ -29,17 +29,18 @@
 //! assert!(outcomes[2].reason().unwrap().contains("utf-8"));
 //! ```
 //!
-//! A transform with settings or state implements [`Transform`]. What a transform keeps in memory is a cache and nothing
-//! more: an instance is thrown away after a panic, at a reload, and whenever partitions move.
+//! A transform with settings or state implements [`Transform`]. What a transform keeps in memory is only a cache: an
+//! instance is discarded after a panic, on a reload, and whenever partitions move.
 //!
-//! Outcomes of a record: [`Outcome::Keep`] passes it on unchanged (and costs least), [`Outcome::Drop`] swallows it,
-//! [`Outputs::emit`] writes any number of records, [`Reject`] hands it to the transform's error policy. A panic, or an
-//! exceeded limit, rejects the record it happens in and no other.
+//! Outcomes of a record: [`Outcome::Keep`] passes it on unchanged (and costs least), [`Outcome::Drop`] drops it,
+//! [`Outputs::emit`] writes any number of records, [`Reject`] hands it to the transform's error policy. A panic or an
+//! exceeded limit rejects only the record in which it happens.
 //!
 //! # Allocator
 //! A wasm module that links this crate gets its global allocator: free lists by size class, made for many small objects
-//! that live as long as a record, under fuel. The default feature `allocator` brings it. With `default-features = false` the
-//! module has the system's, or one that it names itself by `#[global_allocator]`. Native builds are not touched.
+//! that live as long as a record, under fuel. The default feature `allocator` enables it. With
+//! `default-features = false` the module uses the system's, or its own `#[global_allocator]`. Native builds are not
+//! affected.
 
 #[cfg(any(test, all(target_family = "wasm", feature = "allocator")))]
 mod alloc;
@@ -61,12 +62,12 @@ pub use record::{Header, Headers, Record};
 pub use settings::{Settings, Topic, Topics};
 pub use transform::{Outcome, Reject, Transform};
 
-/// Makes a transform of this crate the one that the module exports. Once per crate, at its top level:
+/// Exports a transform of this crate from the module. Once per crate, at its top level:
 /// `export!(MyTransform)` for a type that implements [`Transform`], `export!(fn my_function)` for a plain function.
 #[macro_export]
 macro_rules! export {
     (fn $function:path) => {
-        // a native build checks it, and does not call it unused
+        // a native build checks it, and does not report it as unused
         #[cfg(not(target_family = "wasm"))]
         const _: () = {
             let _: fn(&$crate::Record<'_>, &mut $crate::Outputs<'_>) -> Result<$crate::Outcome, $crate::Reject> =

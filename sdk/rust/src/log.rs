@@ -5,7 +5,7 @@
 pub enum Level {
     /// Every step.
     Trace,
-    /// For finding a mistake.
+    /// For debugging.
     Debug,
     /// What an operator may want to know.
     Info,
@@ -15,15 +15,15 @@ pub enum Level {
     Error,
 }
 
-/// Writes a line to Pelton's log. It is seen only where the operator observes guest text, is rate-limited, and cut at
-/// 4 KiB; `println!` and `eprintln!` do the same at levels info and warn. In native tests it goes to stderr.
+/// Writes a line to Pelton's log. It appears only if the operator has enabled `observe.guest_text`, is rate-limited,
+/// and cut at 4 KiB; `println!` and `eprintln!` do the same at levels info and warn. In native tests it goes to stderr.
 #[cfg(not(target_family = "wasm"))]
 pub fn log(level: Level, message: &str) {
     eprintln!("{level:?}: {message}");
 }
 
-/// Writes a line to Pelton's log. It is seen only where the operator observes guest text, is rate-limited, and cut at
-/// 4 KiB; `println!` and `eprintln!` do the same at levels info and warn. In native tests it goes to stderr.
+/// Writes a line to Pelton's log. It appears only if the operator has enabled `observe.guest_text`, is rate-limited,
+/// and cut at 4 KiB; `println!` and `eprintln!` do the same at levels info and warn. In native tests it goes to stderr.
 #[cfg(target_family = "wasm")]
 pub fn log(level: Level, message: &str) {
     use crate::rt::bindings::pelton::transform::log as host;

@@ -8,10 +8,10 @@ use crate::window::Window;
 pub(crate) const HEAD: usize = 32;
 /// "the input's timestamp"
 const INHERIT: i64 = i64::MIN;
-/// Header keys that only Pelton writes, on dead letters, begin so; the host refuses them in outputs.
+/// Prefixes of header keys that only Pelton writes, on dead letters; the host refuses them in outputs.
 const RESERVED: [&[u8]; 2] = [b"__dlq.errors.", b"pelton.error."];
 
-/// An output record under construction; [`Record::output`] makes one. It borrows what it is given and allocates only for
+/// An output record under construction, made by [`Record::output`]. It borrows what it is given and allocates only for
 /// added headers.
 #[derive(Debug, Clone)]
 #[must_use = "emit it"]
@@ -24,12 +24,12 @@ pub struct Output<'a> {
     inherited: &'a [u8],
     inherited_count: u32,
     added: Vec<Header<'a>>,
-    /// Key, value and headers of the input, while they are those of the output: then they are copied at once, which costs
-    /// a guest a third of copying them one by one.
+    /// Key, value and headers of the input, as long as the output has the same: then they are copied in one piece,
+    /// which costs a guest a third of copying them one by one.
     same: Option<&'a [u8]>,
 }
 
-/// An output topic by name or looked up before.
+/// An output topic, by name or looked up before.
 #[derive(Debug, Clone, Copy)]
 enum Target<'a> {
     Known(Topic),
@@ -74,23 +74,23 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Where it goes, instead of the default output topic. A name that is not among the transform's output topics
-    /// rejects the record.
+    /// The topic to write to, instead of the default output topic. A name that is not among the transform's output
+    /// topics rejects the record.
     pub fn topic(mut self, topic: impl IntoTopic<'a>) -> Self {
         topic.apply(&mut self);
         self
     }
 
-    /// A partition, instead of the one that the key gives. A negative one is no partition.
+    /// A partition, instead of the one that the key gives. A negative number is not a partition.
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = partition;
         self
     }
 
-    /// Milliseconds since 1970, instead of the input's timestamp. -1 is the input's; any other negative one rejects the
-    /// record, for Kafka has no time before 1970.
+    /// Milliseconds since 1970, instead of the input's timestamp. -1 means the input's; any other negative number
+    /// rejects the record, because Kafka has no time before 1970.
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
-        // the smallest would pass for "the input's"
+        // the smallest would be taken for "the input's"
         self.timestamp_ms = timestamp_ms.max(INHERIT + 1);
         self
     }
@@ -123,20 +123,20 @@ impl<'a> Output<'a> {
         self
     }
 
-    /// Adds a header after those that are there. A key that begins with `__dlq.errors.` or `pelton.error.` rejects the
-    /// record: those are Pelton's, for dead letters.
+    /// Adds a header after the existing ones. A key that begins with `__dlq.errors.` or `pelton.error.` rejects the
+    /// record: those are reserved for dead letters.
     pub fn header(self, key: &'a str, value: &'a [u8]) -> Self {
         self.header_bytes(Header { key: key.as_bytes(), value: Some(value) })
     }
 
-    /// As `header`, with a key that need not be UTF-8 or a value that may be null.
+    /// Like `header`, with a key that need not be UTF-8 or a value that may be null.
     pub fn header_bytes(mut self, header: Header<'a>) -> Self {
         self.added.push(header);
         self.same = None;
         self
     }
 
-    /// Replaces all headers with this key by one, at the end.
+    /// Replaces all headers with this key by a single one, at the end.
     pub fn replace_header(self, key: &'a str, value: &'a [u8]) -> Self {
         self.without_header(key).header(key, value)
     }
@@ -159,14 +159,14 @@ impl<'a> Output<'a> {
         self
     }
 
-    /// Inherited headers become its own, but for those that are reserved.
+    /// Inherited headers become its own, except the reserved ones.
     fn own_inherited(&mut self) {
         let inherited = Headers::new(self.inherited, self.inherited_count).filter(|header| !is_reserved(header.key));
         self.added.splice(0..0, inherited);
         (self.inherited, self.inherited_count, self.same) = (&[], 0, None);
     }
 
-    /// What the host would refuse, by name; most outputs have neither a timestamp nor a header of their own.
+    /// What the host would refuse, named; most outputs have neither a timestamp nor a header of their own.
     #[inline(never)]
     fn flaw(&self) -> Option<String> {
         if self.timestamp_ms < -1 && self.timestamp_ms != INHERIT {
@@ -215,7 +215,7 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Is one of these headers reserved? Looks at first letters alone, as far as that will do: it is done for every output.
+/// Is one of these headers reserved? Compares only first letters where that is enough, because every output needs it.
 fn inherits_reserved(mut headers: &[u8]) -> bool {
     while let Some((head, rest)) = headers.split_first_chunk::<8>() {
         let [key, value] = [0, 4].map(|at| i32_in(head, at).max(0) as usize);
@@ -252,9 +252,10 @@ pub struct Outputs<'a> {
 }
 
 impl Outputs<'_> {
-    /// Writes one output record, after those before. Returns [`Outcome::Emit`], so that `Ok(out.emit(..))` can end a
-    /// transform; to emit several, call it several times and return `Ok(Outcome::Emit)`. An output that may not be, say to
-    /// a topic that is not granted, rejects the record with all its outputs, and the reason names what is wrong.
+    /// Writes one output record, after the previous ones. Returns [`Outcome::Emit`], so that `Ok(out.emit(..))` can end
+    /// a transform; to emit several, call it several times and return `Ok(Outcome::Emit)`. An output that is not
+    /// allowed, such as one to a topic that is not granted, rejects the record with all its outputs; the reason says
+    /// what is wrong.
     #[inline]
     pub fn emit(&mut self, output: Output<'_>) -> Outcome {
         let topic = match output.topic {
@@ -282,14 +283,14 @@ impl Outputs<'_> {
         Outcome::Emit
     }
 
-    /// Without the inherited headers that are reserved: else whoever writes the input could make every output of it fail.
+    /// Without the reserved inherited headers; otherwise whoever writes the input could make all its outputs fail.
     #[cold]
     fn emit_own(&mut self, mut output: Output<'_>) -> Outcome {
         output.own_inherited();
         self.emit(output)
     }
 
-    /// How many were emitted for this record so far.
+    /// How many outputs have been emitted for this record so far.
     pub fn emitted(&self) -> usize {
         self.emitted as usize
     }

@@ -46,12 +46,12 @@ impl<'a> Record<'a> {
         self.offset
     }
 
-    /// Milliseconds since 1970, if it carries a timestamp.
+    /// Milliseconds since 1970, if it has a timestamp.
     pub fn timestamp_ms(&self) -> Option<i64> {
         (self.timestamp_ms >= 0).then_some(self.timestamp_ms)
     }
 
-    /// Its key; `None` is Kafka's null key, which is not an empty key.
+    /// Its key; `None` is Kafka's null key, which differs from an empty key.
     pub fn key(&self) -> Option<&'a [u8]> {
         self.key
     }
@@ -66,14 +66,14 @@ impl<'a> Record<'a> {
         Headers { bytes: self.headers, left: self.header_count }
     }
 
-    /// The value of the last header with this key, which by convention is the one that counts. The outer `None`: there is
-    /// none; the inner: it is null.
+    /// The value of the last header with this key, which by convention is the one that counts. The outer `None` means
+    /// that there is none, the inner that it is null.
     pub fn header(&self, key: &str) -> Option<Option<&'a [u8]>> {
         self.headers().filter(|header| header.key == key.as_bytes()).last().map(|header| header.value)
     }
 
-    /// A copy of it to change and emit: same key, value, headers and timestamp, to the default output topic. Headers that
-    /// are Pelton's, for dead letters (`__dlq.errors.`, `pelton.error.`), stay behind: only
+    /// A copy to change and emit: same key, value, headers and timestamp, to the default output topic. Headers reserved
+    /// for dead letters (`__dlq.errors.`, `pelton.error.`) are not copied: only
     /// [`Outcome::Keep`](crate::Outcome::Keep) passes them on.
     pub fn output(&self) -> Output<'a> {
         Output::like(self)

@@ -1,4 +1,4 @@
-//! What `export!` expands to; not for authors.
+//! What `export!` expands to; not for transform authors.
 
 use std::cell::RefCell;
 
@@ -27,7 +27,7 @@ static ALLOCATOR: crate::alloc::Classes = crate::alloc::Classes::over(std::alloc
 
 pub const ABI_VERSION: u32 = 1;
 
-/// For `pelton inspect`: a custom section of the module, which is no part of its memory.
+/// For `pelton inspect`: a custom section of the module, which is not part of its memory.
 #[used]
 #[allow(unsafe_code, reason = "the name of a section is taken on trust")]
 #[unsafe(link_section = "pelton-sdk")]

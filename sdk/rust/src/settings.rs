@@ -1,9 +1,9 @@
-//! What `configure` is given: the operator's settings, and the topics of the transform.
+//! What `configure` receives: the operator's settings and the transform's topics.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
-/// The `settings` of the transform in the operator's config, in their order.
+/// The `settings` of the transform in the operator's configuration, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Settings(Vec<(String, String)>);
 
@@ -18,24 +18,24 @@ impl Settings {
         self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// The value of `name`; an error that names it where it is not set.
+    /// The value of `name`, or an error that names it if it is not set.
     pub fn require(&self, name: &str) -> Result<&str, String> {
         self.get(name).ok_or_else(|| format!("the setting `{name}` is missing"))
     }
 
-    /// The value of `name`, parsed; an error that names it where it is not set or does not parse.
+    /// The value of `name`, parsed, or an error that names it if it is not set or does not parse.
     pub fn parse<T: FromStr<Err: Display>>(&self, name: &str) -> Result<T, String> {
-        // not the value itself: it may be a secret, and this ends in logs
+        // not the value itself: it may be a secret, and this ends up in logs
         self.require(name)?.parse().map_err(|error| format!("the setting `{name}` does not parse: {error}"))
     }
 
-    /// The value of `name` as a list: comma-separated, trimmed, without empty items. Empty where it is not set.
+    /// The value of `name` as a list: comma-separated, trimmed, without empty items. Empty if it is not set.
     pub fn list(&self, name: &str) -> Vec<&str> {
         let items = self.get(name).unwrap_or_default().split(',');
         items.map(str::trim).filter(|item| !item.is_empty()).collect()
     }
 
-    /// All settings, in their order.
+    /// All settings, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -65,8 +65,8 @@ impl Topics {
         &self.outputs
     }
 
-    /// Looks an output topic up once, so that naming it per record costs nothing. An error that names it where it is not
-    /// granted.
+    /// Looks up an output topic once, so that naming it for each record costs nothing. The error names a topic that is
+    /// not granted.
     pub fn output(&self, name: &str) -> Result<Topic, String> {
         let index = self.outputs.iter().position(|output| output == name);
         index.map(|index| Topic(index as u32)).ok_or_else(|| self.unknown(name))

@@ -1,4 +1,4 @@
-//! Native tests of a transform: build records, run them, look at owned outcomes. The code under test takes the same way
+//! Native tests of a transform: build records, run them, check owned outcomes. The code under test takes the same path
 //! through frames and window as in a guest.
 //!
 //! ```
@@ -35,8 +35,8 @@ pub fn input() -> Input {
     Input::default()
 }
 
-/// An input record: by default of topic `input`, partition 0, offset 0, without key, headers or timestamp, and with an
-/// empty value.
+/// An input record: by default from topic `input`, partition 0, offset 0, without key, headers or timestamp, and with
+/// an empty value.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Input {
@@ -135,7 +135,7 @@ impl Input {
     }
 }
 
-/// A transform to be tried: inputs `input`, outputs `output`, no settings.
+/// A transform to test: inputs `input`, outputs `output`, no settings.
 pub fn case<T: Transform>() -> Case<T> {
     Case { settings: Vec::new(), inputs: vec!["input".into()], outputs: vec!["output".into()], transform: PhantomData }
 }
@@ -169,7 +169,7 @@ impl<T: Transform> Case<T> {
         self
     }
 
-    /// Configures the transform and returns what it says against its settings.
+    /// Configures the transform; returns it, or its objection to its settings.
     pub fn configure(&self) -> Result<T, String> {
         T::configure(&Settings::new(self.settings.clone()), &self.topics())
     }
@@ -177,7 +177,7 @@ impl<T: Transform> Case<T> {
     /// Configures the transform and runs the records through it.
     ///
     /// # Panics
-    /// When `configure` refuses.
+    /// If `configure` refuses.
     #[track_caller]
     pub fn run(&self, records: &[Input]) -> Vec<Settled> {
         let mut transform = match self.configure() {
@@ -200,12 +200,12 @@ pub fn run_fn(
     run(&Topics::new(["input"], ["output"]), records, process)
 }
 
-/// What became of a record.
+/// What happened to a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
-    /// Passed on as it is.
+    /// Passed on unchanged.
     Keep,
-    /// Swallowed.
+    /// Dropped.
     Drop,
     /// These were written.
     Emit(Vec<Written>),
@@ -231,24 +231,24 @@ pub struct Written {
 }
 
 impl Written {
-    /// The value as text; `None` for a tombstone or where it is not UTF-8.
+    /// The value as text; `None` for a tombstone or if it is not UTF-8.
     pub fn value_text(&self) -> Option<&str> {
         std::str::from_utf8(self.value.as_deref()?).ok()
     }
 
-    /// The value of the last header with this key; `None` where there is none or it is null.
+    /// The value of the last header with this key; `None` if there is none or it is null.
     pub fn header(&self, key: &str) -> Option<&[u8]> {
         self.headers.iter().rev().find(|(k, _)| k == key.as_bytes())?.1.as_deref()
     }
 }
 
 impl Settled {
-    /// Whether it was passed on as it is.
+    /// Whether it was passed on unchanged.
     pub fn is_keep(&self) -> bool {
         *self == Self::Keep
     }
 
-    /// Whether it was swallowed.
+    /// Whether it was dropped.
     pub fn is_drop(&self) -> bool {
         *self == Self::Drop
     }

@@ -26,31 +26,32 @@ use crate::settings::{Settings, Topics};
 /// pelton_sdk::export!(AtLeast);
 /// ```
 pub trait Transform: Sized + 'static {
-    /// Called once per instance. An error keeps the module from starting (or the old one running, at a reload); its text
-    /// is shown to the operator.
+    /// Called once per instance. An error keeps the module from starting (on a reload, the old one keeps running); its
+    /// text is shown to the operator.
     fn configure(settings: &Settings, topics: &Topics) -> Result<Self, String>;
 
-    /// Called for each record, in order within a partition. Decides what becomes of it.
+    /// Called for each record, in order within a partition. Decides what happens to it.
     fn process(&mut self, record: &Record<'_>, out: &mut Outputs<'_>) -> Result<Outcome, Reject>;
 
-    /// Called before the instance goes in good order: at a reload, or when the process ends. It can log; it has no outputs, for
-    /// those of all records are written. Not called after a panic or an exceeded limit, nor when the process is killed.
+    /// Called before the instance ends in good order: on a reload, or when the process ends. It can log but has no
+    /// outputs, because those of all records are written. Not called after a panic or an exceeded limit, nor when the
+    /// process is killed.
     fn drain(&mut self) {}
 }
 
-/// What becomes of a record, unless it is rejected.
+/// What happens to a record, unless it is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It goes to the default output topic as it is, byte for byte.
+    /// It goes to the default output topic unchanged, byte for byte.
     Keep,
     /// Nothing is written.
     Drop,
-    /// What was given to [`Outputs::emit`] is written; nothing, if nothing was.
+    /// What was given to [`Outputs::emit`] is written, if anything was.
     Emit,
 }
 
-/// Hands the record to the transform's error policy: dead letter, skip or stop. Any error that can be displayed turns
-/// into one by `?`.
+/// Hands the record to the transform's error policy: dead letter, skip or stop. `?` turns any error that can be
+/// displayed into one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject(String);
 

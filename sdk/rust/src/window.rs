@@ -1,9 +1,9 @@
-//! The window: memory of fixed place in which the guest leaves outcomes, and the cell that says how many are there. One
-//! of two files with `unsafe`: the cell's bytes are shown to the host as a slice once, and changed afterwards.
+//! The window: memory at a fixed address in which the guest leaves outcomes, and the cell that says how many there are.
+//! One of two files with `unsafe`: the cell's bytes are shown to the host as a slice once, and changed afterwards.
 //!
-//! Order matters: a host that looks between two steps, or after a trap, must find every outcome that the cell counts. So
-//! an outcome's bytes are written first, then the cell's byte count, then its record count, the last two with release
-//! ordering.
+//! Order matters: a host that reads between two steps, or after a trap, must find every outcome that the cell counts.
+//! So an outcome's bytes are written first, then the cell's byte count, then its record count, the last two with
+//! release ordering.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -20,7 +20,7 @@ const REASON_BYTES: usize = 1024;
 #[repr(C, align(8))]
 struct Cell([AtomicU32; 2]);
 
-/// What the window needs of its host.
+/// What the window needs from its host.
 #[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only a guest announces its window"))]
 pub(crate) trait Sink {
     fn window(cell: &[u8], buffer: &[u8]) -> u64;
@@ -34,7 +34,7 @@ pub(crate) struct Window {
     cell: Box<Cell>,
     /// Never grows beyond `SIZE`, its capacity, so it never moves.
     buffer: Vec<u8>,
-    /// Where the outcome of the record under way begins in `buffer`.
+    /// Where the outcome of the current record begins in `buffer`.
     start: usize,
     /// That outcome, when it outgrew the buffer.
     spill: Vec<u8>,
@@ -89,7 +89,7 @@ impl Window {
         self.buffer.extend_from_slice(&[0; 4]);
     }
 
-    /// Where to append `len` bytes of the outcome under way.
+    /// Where to append `len` bytes of the current outcome.
     #[inline]
     pub(crate) fn room(&mut self, len: usize) -> &mut Vec<u8> {
         if self.spilled {
@@ -101,7 +101,7 @@ impl Window {
         &mut self.buffer
     }
 
-    /// Ends the outcome under way: with the bytes that were appended, or without them.
+    /// Ends the current outcome, with or without the bytes that were appended.
     #[inline]
     pub(crate) fn settle(&mut self, kind: u32) {
         if self.spilled {
@@ -116,7 +116,7 @@ impl Window {
         self.publish();
     }
 
-    /// Settles the outcome under way without outputs.
+    /// Settles the current outcome without outputs.
     #[inline]
     pub(crate) fn drop_record(&mut self) {
         self.discard();
@@ -133,7 +133,7 @@ impl Window {
         self.settle(REJECT);
     }
 
-    /// Forgets what the record under way emitted.
+    /// Discards what the current record emitted.
     pub(crate) fn discard(&mut self) {
         if self.spilled {
             self.spilled = false;
@@ -149,7 +149,7 @@ impl Window {
         self.cell.0[0].store(self.settled.to_le(), Ordering::Release);
     }
 
-    /// Hands the finished outcomes over; the one under way moves to the buffer's start.
+    /// Hands over the finished outcomes; the current one moves to the buffer's start.
     #[cold]
     fn flush(&mut self) {
         if self.start > 0 {

@@ -1,10 +1,10 @@
-//! `POST /api/v1/transforms/{name}/tap`: records of a transform as they are processed, one JSON object a line, for whoever may
-//! give orders, as far as `admin.tap` allows. The one place where the process shows what records hold (I10): off unless the
-//! configuration says otherwise, bounded in time, number and rate, and told in the log, without data: who, which transform,
-//! what was asked for.
+//! `POST /api/v1/transforms/{name}/tap`: records of a transform as they are processed, one JSON object per line, for
+//! whoever may give orders, as far as `admin.tap` allows. The only place where the process shows the contents of
+//! records (I10): off unless the configuration says otherwise, bounded in time, number and rate, and logged, without
+//! data: who, which transform, what was asked for.
 //!
-//! The stream ends by itself (time, number, the transform is no more) or when the client goes; workers wait for nobody
-//! ([`crate::dataplane::tap`]). What is hidden is hidden here, before it leaves the process ([`shown`]).
+//! The stream ends by itself (time, number, the transform is gone) or when the client goes; no worker waits
+//! ([`crate::dataplane::tap`]). What must be hidden is hidden here, before it leaves the process ([`shown`]).
 
 mod shown;
 

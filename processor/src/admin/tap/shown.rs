@@ -1,5 +1,6 @@
-//! What of a tapped record is shown, and how it looks as JSON. `redacted` shows its shape; `fields` leaves only what is named,
-//! `redact` hides what is named. Where something is to be hidden inside of a value that is no JSON, or was cut, all of it is.
+//! Which parts of a tapped record are shown, and how they look as JSON. `redacted` shows its shape; `fields` keeps only
+//! what is named, `redact` hides what is named. If something must be hidden inside a value that is not JSON, or was
+//! cut, the whole value is hidden.
 
 use crate::config::Tap as Mode;
 use crate::dataplane::tap::{Content, Piece, Said, Tapped};

@@ -1,5 +1,5 @@
-//! Asks the admin server again and again, in a thread of its own: a server that is slow must not keep keys from being read.
-//! Signals that would end the process are turned into news too, so that the terminal is given back first.
+//! Polls the admin server on its own thread, so that a slow server does not keep keys from being read. Signals that
+//! would end the process are turned into news too, so that the terminal is restored first.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;

@@ -1,8 +1,8 @@
-//! `pelton top`: how the running process stands. On a terminal a view that is drawn anew until somebody has seen enough;
-//! elsewhere, and where it is asked for, one snapshot.
+//! `pelton top`: the state of the running process. On a terminal a view that is redrawn until somebody ends it;
+//! elsewhere, or on request, one snapshot.
 //!
-//! [`once`] is the snapshot, [`feed`] asks the admin server in a thread of its own, [`screen`] has the terminal and gives it
-//! back whatever happens, [`view`] draws.
+//! [`once`] is the snapshot, [`feed`] asks the admin server on its own thread, [`screen`] takes the terminal and
+//! restores it whatever happens, [`view`] draws.
 
 mod feed;
 mod once;
@@ -23,15 +23,14 @@ use super::endpoint::Endpoint;
 use super::{Exit, Global, Output, remote};
 use crate::config::Millis;
 
-/// How everything stands. `q` and Ctrl-C end it, the arrow keys go through the partitions.
+/// Shows the state of everything. `q` and Ctrl-C end it, the arrow keys scroll the partitions.
 #[derive(Debug, Args)]
 pub(super) struct Top {
-    /// One snapshot, then the end. So it is anyway with `--output json`, where the output is no terminal, and on one that
-    /// is dumb.
+    /// Print one snapshot and exit. Implied by `--output json`, and if the output is not a terminal or is a dumb one.
     #[arg(long)]
     once: bool,
 
-    /// How long until it is drawn anew; at least 100ms.
+    /// Time between redraws; at least 100ms.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
     interval: Duration,
 

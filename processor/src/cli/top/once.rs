@@ -1,4 +1,4 @@
-//! One snapshot of the running process as text, in tables: for scripts, and where there is no terminal.
+//! One snapshot of the running process as text tables: for scripts, and without a terminal.
 
 use crate::cli::answer::table;
 use crate::cli::remote::text as plain;

@@ -1,5 +1,5 @@
-//! The terminal while `top` has it: the alternate screen, keys as they are pressed, no cursor. It is given back at the end,
-//! in an error, in a panic (before its message is written) and when a signal ends the process.
+//! The terminal while `top` has it: the alternate screen, keys as they are pressed, no cursor. It is restored at the
+//! end, on an error, on a panic (before its message is written) and when a signal ends the process.
 
 use std::io;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -12,10 +12,10 @@ use super::feed::{self, News, Now};
 use super::view::{self, Scroll};
 use crate::cli::endpoint::Endpoint;
 
-/// How long a key, or news, may wait.
+/// How long a key press or news may wait.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Gives the terminal back when it goes.
+/// Restores the terminal when dropped.
 struct Restored;
 
 impl Drop for Restored {
@@ -24,13 +24,13 @@ impl Drop for Restored {
     }
 }
 
-/// Until somebody has seen enough.
+/// Runs until somebody ends it.
 ///
 /// # Errors
 /// When the terminal cannot be used.
 pub(super) fn show(endpoint: &Endpoint, interval: Duration) -> io::Result<()> {
     let news = feed::start(endpoint, interval)?;
-    // It also has a panic give the terminal back.
+    // It also makes a panic restore the terminal.
     let mut terminal = ratatui::try_init()?;
     let _restored = Restored;
     run(&mut terminal, &endpoint.name(), &news)

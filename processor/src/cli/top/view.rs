@@ -1,4 +1,4 @@
-//! What `top` draws: a head with the whole process, its transforms, its partitions as far as there is room.
+//! What `top` draws: a head with the whole process, its transforms, and as many of its partitions as fit.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A guest is not given by a grant what the configuration treats as a secret elsewhere.
+//! No grant gives a guest what the configuration treats as a secret elsewhere.
 
 use super::transforms;
 use crate::config::error::{Code, ConfigError};

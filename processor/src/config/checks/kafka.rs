@@ -1,5 +1,5 @@
-//! librdkafka's properties: those Pelton owns are refused with the reason, misspelt ones are found, and each is where a
-//! client reads it.
+//! librdkafka's properties: those Pelton owns are refused with the reason, misspelt ones are found, and each must be
+//! where a client reads it.
 
 use super::value;
 use crate::config::check::MOST_ERRORS;

@@ -1,7 +1,7 @@
-//! What the configuration refers to and must be there: modules, directories, secrets, the name of this process.
+//! What the configuration refers to and must exist: modules, directories, secrets, the name of this process.
 //!
-//! Looks at the file system and the environment, never at the network. Left out by `validate --no-environment`, which
-//! checks a configuration on another machine than the one it is for.
+//! Reads the file system and the environment, never the network. Skipped by `validate --no-environment`, which checks a
+//! configuration on a machine other than its target.
 
 use std::path::Path;
 

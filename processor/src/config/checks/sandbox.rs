@@ -1,4 +1,4 @@
-//! What the operator demands of all transforms, each of which may have been written by somebody else.
+//! What the operator requires of all transforms, each of which may have been written by somebody else.
 
 use std::fmt::Display;
 use std::str::FromStr;

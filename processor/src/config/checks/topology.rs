@@ -1,7 +1,7 @@
-//! How transforms hang together by topics: one start for each topic, dead letters with a place to go, no loops.
+//! How topics connect transforms: one start for each topic, dead letters with a place to go, no loops.
 //!
-//! A loop is looked for over everything a transform may write: its output, what it may name besides, and its dead
-//! letters. A record could go round in it for ever, each time settled exactly once.
+//! The search for loops covers everything a transform may write: its output, what else it may name, and its dead
+//! letters. A record could go round in a loop forever, settled exactly once each time.
 
 use std::collections::{BTreeMap, VecDeque};
 

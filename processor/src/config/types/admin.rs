@@ -1,7 +1,7 @@
 //! What surrounds the work: threads, the cache of compiled modules, logs, the HTTP server.
 //!
-//! The three that take a word or a value (`auto`, `off`) are written by hand, so that a wrong value is told what would
-//! have been right.
+//! The three that take a word or a value (`auto`, `off`) are written by hand, so that the error for a wrong value says
+//! what would have been right.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -45,25 +45,24 @@ pub enum Admin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listen {
-    /// Address and port. The default answers this machine only; `0.0.0.0:9640` answers all, with nothing but the
-    /// network to protect it.
+    /// Address and port. The default answers only this machine; `0.0.0.0:9640` answers everyone, protected by nothing
+    /// but the network.
     #[schemars(with = "String", extend("format" = "pelton-address"))]
     pub listen: SocketAddr,
 
-    /// Who shows this token may also give orders over the network (reload, rollback): `{ env: X }` or `{ file: path }`.
-    /// Without one nobody may.
+    /// Whoever presents this token may also give orders over the network (reload, rollback): `{ env: X }` or
+    /// `{ file: path }`. Without a token, nobody may.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Secret")]
     pub token: Option<Secret>,
 
-    /// A Unix socket that answers too, and takes orders without a token: for whoever may write to it, which is this user
-    /// alone.
+    /// A Unix socket that answers too, and takes orders without a token from whoever may write to it: only this user.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "pelton-path"))]
     pub socket: Option<PathBuf>,
 
-    /// What `pelton tap` may show, to whoever may give orders, of records while they are processed: `off`, nothing;
-    /// `redacted`, their shape (names of JSON fields, kinds, lengths); `full`, everything in them.
+    /// What `pelton tap` may show of records while they are processed, to whoever may give orders: `off`, nothing;
+    /// `redacted`, their shape (names of JSON fields, kinds, lengths); `full`, everything.
     pub tap: Tap,
 }
 
@@ -71,10 +70,10 @@ pub struct Listen {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Observe {
-    /// Log what guests say when they reject or panic. Off, because such texts tend to hold data: dead letters carry
-    /// them in their headers in any case.
+    /// Log what guests say when they reject or panic. Off by default, because such texts tend to contain data; dead
+    /// letters carry them in their headers in any case.
     pub guest_text: bool,
-    /// Tell the lag of each partition instead of each topic's: one series more for each partition of the input topics.
+    /// Report the lag of each partition instead of each topic: one more series for each partition of the input topics.
     pub partition_metrics: bool,
 }
 
@@ -101,8 +100,8 @@ impl Admin {
 }
 
 impl CacheDir {
-    /// The directory to use, if any. `auto` takes the first that the environment offers; it makes
-    /// `$XDG_CACHE_HOME/pelton` where needed, but not `/var/cache/pelton`, which a package or an image provides.
+    /// The directory to use, if any. `auto` takes the first that the environment offers; it creates
+    /// `$XDG_CACHE_HOME/pelton` if needed, but not `/var/cache/pelton`, which a package or an image provides.
     pub fn resolve(&self) -> Option<PathBuf> {
         match self {
             Self::Off => None,

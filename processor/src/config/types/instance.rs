@@ -1,7 +1,7 @@
 //! Which of an application's processes this one is.
 //!
-//! Owns the ways to say it and finding it out; the name found becomes part of every transactional id. Written by hand
-//! rather than with serde's `untagged`, which would say nothing of what is wrong.
+//! Owns how it is configured and how it is resolved; the resulting name becomes part of every transactional id. Written
+//! by hand rather than with serde's `untagged`, which would not say what is wrong.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{EnvironmentName, InstanceName};
 
-/// How this process is called, as configured.
+/// The name of this process, as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Instance {
     /// `PELTON_INSTANCE`, else the host name.
@@ -24,20 +24,20 @@ pub enum Instance {
     Env(EnvironmentName),
 }
 
-/// How this process is called, found out.
+/// The name of this process, resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// Stable over restarts.
+    /// Stable across restarts.
     Named(InstanceName),
     /// New at every start: nothing may rely on finding it again.
     Random,
 }
 
 impl Instance {
-    /// Looks at the environment and, at last, at the host name.
+    /// Reads the environment and, failing that, the host name.
     ///
     /// # Errors
-    /// A sentence, where the variable is not set or its text is not a legal name.
+    /// A sentence, if the variable is not set or its text is not a legal name.
     pub fn identity(&self) -> Result<Identity, String> {
         self.identity_in(&|name| std::env::var(name).ok())
     }

@@ -1,7 +1,7 @@
 //! The cluster and how to talk to it.
 //!
 //! Owns the few settings that Pelton must know and passes the rest to librdkafka under its own dotted names. Refuses
-//! (in `checks::kafka`) the properties that its guarantees hang on.
+//! (in `checks::kafka`) the properties that its guarantees depend on.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,12 +17,12 @@ use crate::config::librdkafka::{self, Side};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kafka {
-    /// Brokers to begin with: `host:port`, several with commas. `KAFKA_BOOTSTRAP_SERVERS` in the environment sets it
-    /// too.
+    /// Brokers to connect to first: `host:port`, separated by commas. The environment variable
+    /// `KAFKA_BOOTSTRAP_SERVERS` sets it too.
     pub bootstrap_servers: BootstrapServers,
 
     /// librdkafka properties for all clients, under librdkafka's names: `security.protocol: sasl_ssl`. A value is a
-    /// scalar, `{ env: X }` or `{ file: path }`. In the environment write `_` for `.`:
+    /// scalar, `{ env: X }` or `{ file: path }`. In environment variables write `_` for `.`:
     /// `PELTON__KAFKA__PROPERTIES__SASL_PASSWORD`.
     #[serde(default)]
     pub properties: BTreeMap<String, Secret>,
@@ -35,29 +35,29 @@ pub struct Kafka {
     #[serde(default)]
     pub producer: ClientProperties,
 
-    /// After how long without a heartbeat the group gives this process's partitions to others.
+    /// After this long without a heartbeat, the group gives the process's partitions to others.
     #[serde(default = "session_timeout")]
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "30m"))]
     pub session_timeout: Millis,
 
-    /// How members take part in the group. `consumer` is KIP-848, for brokers of 4.0 and newer: the coordinator assigns,
-    /// and `session_timeout` is the broker's (`group.consumer.session.timeout.ms`).
+    /// How members take part in the group. `consumer` is KIP-848, for brokers 4.0 and newer: the coordinator assigns
+    /// partitions, and `session_timeout` is the broker's (`group.consumer.session.timeout.ms`).
     #[serde(default)]
     pub group_protocol: GroupProtocol,
 
-    /// How the classic protocol deals partitions out. All members of a group must agree: change it with the whole
-    /// application stopped.
+    /// How the classic protocol assigns partitions. All members of a group must agree: stop the whole application to
+    /// change it.
     #[serde(default)]
     pub assignment: Assignment,
 
     /// Members are known to the group by `instance` (`group.instance.id`): a process that is back within
-    /// `session_timeout` has its partitions without a rebalance, and one that goes for good keeps them until then. Needs
-    /// an `instance` that is stable.
+    /// `session_timeout` keeps its partitions without a rebalance, and one that is gone for good holds them until
+    /// then. Needs a stable `instance`.
     #[serde(default)]
     pub static_membership: bool,
 
-    /// After how long the broker aborts a transaction that was left open. With `instance: random` the default is 10s,
-    /// because nobody comes back under the same name to abort it at once.
+    /// After this long the broker aborts a transaction that was left open. With `instance: random` the default is 10s,
+    /// because no process comes back under the same name to abort it immediately.
     #[serde(default = "transaction_timeout")]
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "15m"))]
     pub transaction_timeout: Millis,
@@ -74,14 +74,14 @@ pub enum GroupProtocol {
     Consumer,
 }
 
-/// How the classic protocol deals partitions out.
+/// How the classic protocol assigns partitions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Assignment {
-    /// Only partitions that move stop (`cooperative-sticky`).
+    /// Only partitions that move are stopped (`cooperative-sticky`).
     #[default]
     Cooperative,
-    /// All partitions stop at every rebalance (`range`, `roundrobin`).
+    /// Every rebalance stops all partitions (`range`, `roundrobin`).
     Eager,
 }
 
@@ -93,13 +93,13 @@ pub struct ClientProperties {
     pub properties: BTreeMap<String, Secret>,
 }
 
-/// `host:port`, several with commas.
+/// `host:port`, separated by commas.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(inline, extend("format" = "pelton-servers"))]
 pub struct BootstrapServers(String);
 
-/// The default of `kafka.transaction_timeout` where `instance` is `random`.
+/// The default of `kafka.transaction_timeout` if `instance` is `random`.
 pub const TRANSACTION_TIMEOUT_RANDOM: Millis = Millis::from_secs(10);
 
 fn session_timeout() -> Millis {
@@ -114,7 +114,7 @@ impl Kafka {
     /// Properties for consumers: the common ones (without those that only producers know), then `consumer`'s.
     ///
     /// # Errors
-    /// Where a value cannot be found; names the property's source, never a value.
+    /// If a value cannot be found; names the property's source, never a value.
     pub fn consumer_properties(&self) -> Result<BTreeMap<String, String>, RevealError> {
         self.properties_of(Side::Consumer, &self.consumer)
     }
@@ -122,7 +122,7 @@ impl Kafka {
     /// Properties for producers, in the same way.
     ///
     /// # Errors
-    /// Where a value cannot be found.
+    /// If a value cannot be found.
     pub fn producer_properties(&self) -> Result<BTreeMap<String, String>, RevealError> {
         self.properties_of(Side::Producer, &self.producer)
     }

@@ -1,6 +1,6 @@
 //! Names that must be legal somewhere else: at the broker, in a transactional id, in an environment.
 //!
-//! Each type is made only by parsing, so whoever holds one need not look again.
+//! Each type can only be made by parsing, so whoever holds one need not check again.
 
 use std::fmt;
 use std::str::FromStr;
@@ -38,7 +38,7 @@ pub struct EnvironmentName(String);
 #[schemars(inline, extend("format" = "pelton-guest-path", "pattern" = "^/"))]
 pub struct GuestPath(String);
 
-/// An instance's name: as an application's.
+/// An instance's name, with the same rules as an application's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceName(String);
 

@@ -1,4 +1,4 @@
-//! What the operator demands of every module and the most that any transform may ask for.
+//! What the operator requires of every module, and the most that any transform may ask for.
 
 use std::path::PathBuf;
 
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 
 use super::{Bytes, Millis};
 
-/// What holds for all modules of the process, whatever their transforms say.
+/// Rules for all modules of the process, whatever their transforms say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sandbox {
-    /// What a module must show before it is compiled.
+    /// What a module must prove before it is compiled.
     pub require: Require,
 
-    /// Public keys (Ed25519, PEM, as `pelton keygen` and `openssl pkey -pubout` write them). With `require: signature` a
-    /// module must be signed with one of them.
+    /// Public keys (Ed25519 in PEM, as written by `pelton keygen` and `openssl pkey -pubout`). With
+    /// `require: signature` a module must be signed with one of them.
     #[schemars(extend("items" = {"type": "string", "format": "pelton-path"}))]
     pub keys: Vec<PathBuf>,
 
-    /// The most that `cache_dir` may hold; what was not used for longest goes first.
+    /// The most that `cache_dir` may hold; the least recently used modules are removed first.
     #[schemars(extend("x-minimum" = "1MiB", "x-maximum" = "1024GiB"))]
     pub cache_size: Bytes,
 
-    /// Memory that compiling one module may take. It is done in a process of its own, with this limit: a small file can
-    /// unfold to any size. Never more than half of what the process's control group may use, so that a module which takes too
-    /// much is refused, and does not end the container.
+    /// Memory that compiling one module may take, in a separate process with this limit, because a small file can
+    /// expand to any size. Never more than half of what the process's control group may use, so that a module that
+    /// takes too much is refused instead of ending the container.
     #[schemars(extend("x-minimum" = "128MiB", "x-maximum" = "64GiB"))]
     pub compile_memory: Bytes,
 
@@ -37,14 +37,14 @@ pub struct Sandbox {
     pub ceiling: Ceiling,
 }
 
-/// What a module must show before it is compiled.
+/// What a module must prove before it is compiled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Require {
-    /// Nothing; a `sha256` that is given is checked all the same.
+    /// Nothing; if a `sha256` is given, it is checked all the same.
     #[default]
     None,
-    /// Each transform names the `sha256` of its module.
+    /// Each transform gives the `sha256` of its module.
     Digest,
     /// Each module is signed with one of `keys`.
     Signature,

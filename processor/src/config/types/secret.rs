@@ -1,8 +1,8 @@
-//! Values that may have to stay unseen: librdkafka's properties and the settings of guests.
+//! Values that may have to stay hidden: librdkafka's properties and the settings of guests.
 //!
-//! Promises that `Debug`, `Serialize` and every error leave an inline value out; `reveal` is the only way to it, to be
+//! Promises that `Debug`, `Serialize` and every error leave an inline value out; the only way to it is `reveal`, to be
 //! called where the value is used and not before. Refuses to guess which values are harmless: all inline ones are
-//! hidden here (`redact` knows the names that may be shown to an operator).
+//! hidden here (`redact` knows the names whose values may be shown to an operator).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,8 +17,8 @@ use super::EnvironmentName;
 /// What is written instead of a hidden value.
 pub(crate) const HIDDEN: &str = "***";
 
-/// A value, or where to find it: any scalar, `{ env: X }` or `{ file: path }` (the file's text without the line break
-/// at its end).
+/// A value, or where to find it: any scalar, `{ env: X }` or `{ file: path }` (the file's text without its final line
+/// break).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Kind);
 
@@ -29,7 +29,7 @@ enum Kind {
     File(PathBuf),
 }
 
-/// Why a value could not be had. Says where it was looked for, never what was found.
+/// Why a value could not be obtained. Says where Pelton looked, never what it found.
 #[derive(Debug, thiserror::Error)]
 pub enum RevealError {
     #[error("the environment variable {0} is not set")]
@@ -45,15 +45,15 @@ impl Secret {
         Self(Kind::Inline(text.into()))
     }
 
-    /// Whether the value is kept elsewhere, and so is not to be seen where it is used.
+    /// Whether the value is kept elsewhere, and so must not be shown where it is used.
     pub fn is_reference(&self) -> bool {
         !matches!(self.0, Kind::Inline(_))
     }
 
-    /// The value itself. Looks at the environment or reads the file at each call, so that a rotated secret is found.
+    /// The value itself. Reads the environment or the file at each call, so that a rotated secret is found.
     ///
     /// # Errors
-    /// Where the variable is not set or the file cannot be read.
+    /// If the variable is not set or the file cannot be read.
     pub fn reveal(&self) -> Result<String, RevealError> {
         match &self.0 {
             Kind::Inline(text) => Ok(text.clone()),
@@ -147,7 +147,7 @@ impl JsonSchema for Secret {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "description": "A value, or where to find it: any scalar, `{ env: X }` or `{ file: path }` (the file's \
-                text without the line break at its end).",
+                text without its final line break).",
             "x-secret": true,
             "anyOf": [
                 {"type": ["string", "number", "boolean"]},

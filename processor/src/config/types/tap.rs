@@ -1,4 +1,4 @@
-//! Whether records may be looked at: a word, written by hand because YAML 1.1 tools (Helm is one) write `off` as `false`.
+//! Whether records may be viewed: a word, parsed by hand because YAML 1.1 tools (such as Helm) write `off` as `false`.
 
 use std::borrow::Cow;
 use std::fmt;

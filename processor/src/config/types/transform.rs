@@ -20,7 +20,7 @@ pub struct Transform {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
 
-    /// The module's detached signature; else a file of the module's name with `.sig` after it. Looked at with
+    /// The module's detached signature; by default the file with the module's name and `.sig` appended. Used with
     /// `sandbox.require: signature`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "pelton-path"))]
@@ -36,27 +36,27 @@ pub struct Transform {
     #[serde(default)]
     pub settings: BTreeMap<String, Secret>,
 
-    /// What it may use up.
+    /// How much it may use.
     #[serde(default)]
     pub limits: Limits,
 
-    /// What it may reach; nothing else is there.
+    /// What it may access; everything else is out of reach.
     #[serde(default)]
     pub grants: Grants,
 
-    /// What becomes of a record that the module rejects or fails on.
+    /// What happens to a record that the module rejects or fails on.
     #[serde(default)]
     pub on_error: OnError,
 
-    /// At most so many instances share each worker's batches, each with a thread of its own; outputs keep the records'
-    /// order. For a module that computes for long on each record, where there are fewer partitions than CPUs. State that
-    /// it keeps from record to record is each instance's own.
+    /// At most this many instances share each worker's batches, each on its own thread; outputs keep the records'
+    /// order. For modules that compute for long on each record when there are fewer partitions than CPUs. State kept
+    /// from record to record is private to each instance.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 64))]
     pub parallelism: u32,
 
-    /// How a changed module, setting, limit or grant takes over in a running process: at once, or after a trial beside the
-    /// version that runs.
+    /// How a changed module, setting, limit or grant takes effect in a running process: at once, or after a trial
+    /// beside the running version.
     #[serde(default)]
     pub rollout: Rollout,
 }
@@ -69,8 +69,8 @@ pub struct Input {
     #[schemars(extend("minItems" = 1, "uniqueItems" = true))]
     pub topics: Vec<Topic>,
 
-    /// Where to begin on a partition for which the application has committed nothing yet. It is a matter of the topic:
-    /// two transforms cannot ask for different ones.
+    /// Where to begin on a partition for which the application has committed nothing yet. This belongs to the topic:
+    /// two transforms cannot ask for different starts.
     #[serde(default)]
     pub start: Start,
 }
@@ -90,7 +90,7 @@ pub enum Start {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Output {
-    /// Topic of outputs that name none.
+    /// Topic for outputs that name none.
     pub topic: Topic,
 
     /// Further topics that the module may name. It can write to no others.
@@ -99,7 +99,7 @@ pub struct Output {
     pub also: Vec<Topic>,
 }
 
-/// What a transform may use up. One record's limits, where nothing else is said.
+/// How much a transform may use. Limits are per record unless stated otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -111,8 +111,7 @@ pub struct Limits {
     #[schemars(extend("x-minimum" = "64KiB", "x-maximum" = "4GiB"))]
     pub memory: Bytes,
 
-    /// Instructions for one record, about. It is a second fence behind the deadline, and the one that is the same on
-    /// every machine.
+    /// Instructions for one record, approximately. A second fence behind the deadline, and the same on every machine.
     #[schemars(range(min = 10_000, max = 9_000_000_000_000_000_u64))]
     pub fuel: u64,
 
@@ -124,12 +123,12 @@ pub struct Limits {
     #[schemars(extend("x-minimum" = "1KiB", "x-maximum" = "64MiB"))]
     pub output_bytes: Bytes,
 
-    /// Bytes of log a second, 128 more for each line; what is above is counted and thrown away.
+    /// Bytes of log per second, each line costing 128 more; what exceeds it is counted and discarded.
     #[schemars(extend("x-minimum" = "0B", "x-maximum" = "1MiB"))]
     pub log: Bytes,
 
-    /// Thousandths of each worker's time that it may take, averaged over a second; above it its input topics wait.
-    /// 1000 is no limit.
+    /// Thousandths of each worker's time that it may take, averaged over a second; beyond that its input topics wait.
+    /// 1000 means no limit.
     #[schemars(range(min = 10, max = 1_000))]
     pub share: u32,
 
@@ -138,12 +137,12 @@ pub struct Limits {
     pub configure_deadline: Millis,
 }
 
-/// What a transform may reach.
+/// What a transform may access.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grants {
-    /// Directories the module may read, the guest's path to the host's: `/lookup: ./lookup`. Never for writing. A read
-    /// from a network mount cannot be interrupted: keep to local files.
+    /// Directories the module may read, from the guest's path to the host's: `/lookup: ./lookup`. Never writable. A
+    /// read from a network mount cannot be interrupted: use local files only.
     #[schemars(extend(
         "propertyNames" = {"format": "pelton-guest-path"},
         "patternProperties" = {"^/": {"type": "string", "format": "pelton-path"}}
@@ -167,7 +166,7 @@ pub struct Grants {
 pub enum Clock {
     /// The time.
     Real,
-    /// The timestamp of the record that it works on; it stands still meanwhile, and is 1970 in `configure`.
+    /// The timestamp of the record being processed; it stands still meanwhile, and is 1970 in `configure`.
     #[default]
     Record,
     /// Nothing: a call fails with `guest.not_granted`.
@@ -180,25 +179,25 @@ pub enum Clock {
 pub enum Randomness {
     /// The system.
     Real,
-    /// The record's topic, partition and offset: the same whenever the record is processed, and for anybody to foretell.
+    /// The record's topic, partition and offset: the same whenever the record is processed, and predictable by anybody.
     #[default]
     Seeded,
     /// Nowhere: a call fails with `guest.not_granted`.
     None,
 }
 
-/// What becomes of a record that the module rejects or fails on.
+/// What happens to a record that the module rejects or fails on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OnError {
     /// What to do.
     pub then: Then,
 
-    /// Topic of the dead letters; needed with `then: dead_letter`.
+    /// Topic for dead letters; required with `then: dead_letter`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<Topic>,
 
-    /// How many failures are too many. Without one there is no limit.
+    /// How many failures are too many. Without a budget there is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
 }
@@ -207,24 +206,24 @@ pub struct OnError {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
-    /// So many.
+    /// This many failures are too many.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub failures: u32,
 
-    /// In so long.
+    /// The period in which they are counted.
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1h"))]
     pub within: Millis,
 
-    /// What to do then. The failures themselves are settled by `on_error.then`.
+    /// What to do then. The failures themselves are handled by `on_error.then`.
     #[serde(default)]
     pub then: OverBudget,
 }
 
-/// What to do with a transform that has used up its budget of failures.
+/// What to do with a transform that has used up its failure budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OverBudget {
-    /// Pause its input topics until a reload replaces it, or the process is started again; `/readyz` says so. Other
+    /// Pause its input topics until a reload replaces it, or the process is restarted; `/readyz` says so. Other
     /// transforms that read them are paused with it.
     #[default]
     Pause,
@@ -232,18 +231,18 @@ pub enum OverBudget {
     Stop,
 }
 
-/// How a new version takes over: at once where neither `shadow` nor `canary` is given. A trial ends by itself: the new
-/// version takes over when it has lasted, or is rolled back when it does worse than `budget` allows. Input and output
-/// topics cannot change by a trial.
+/// How a new version takes over: at once if neither `shadow` nor `canary` is given. A trial ends by itself: the new
+/// version takes over once the trial has run its time, or is rolled back if it does worse than `budget` allows. Input
+/// and output topics cannot change in a trial.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rollout {
-    /// The new version processes every record too, after the running one, and its outcomes are compared and thrown away.
-    /// It costs the worker's time twice.
+    /// The new version processes every record too, after the running one; its outcomes are compared and discarded. This
+    /// takes the worker's time twice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow: Option<Shadow>,
 
-    /// The new version processes some partitions for good, the running one the others.
+    /// The new version really processes some partitions, the running one the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
 
@@ -251,7 +250,7 @@ pub struct Rollout {
     pub budget: TrialBudget,
 }
 
-/// A trial of which nothing is written.
+/// A trial that writes nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Shadow {
@@ -260,19 +259,19 @@ pub struct Shadow {
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "168h"))]
     pub lasting: Millis,
 
-    /// When two outputs are the same.
+    /// When two outputs count as the same.
     #[serde(default)]
     pub compare: Compare,
 }
 
-/// When two outputs are the same.
+/// When two outputs count as the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Compare {
     /// Byte for byte.
     #[default]
     Bytes,
-    /// Values that are JSON: whatever the order of their keys and the space between.
+    /// JSON values: regardless of the order of keys and of white space.
     Json,
 }
 
@@ -280,7 +279,7 @@ pub enum Compare {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Canary {
-    /// Which share of each input topic's partitions; one at least. They are the same in all processes.
+    /// Share of each input topic's partitions, at least one. They are the same in all processes.
     #[schemars(extend("x-minimum" = "0.01%", "x-maximum" = "100%"))]
     pub partitions: Percent,
 
@@ -290,7 +289,7 @@ pub struct Canary {
     pub lasting: Millis,
 }
 
-/// How much worse than the running version a new one may be during a trial. Judged once it has had 100 records.
+/// How much worse than the running version a new one may be during a trial. Judged from 100 records on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrialBudget {
@@ -298,24 +297,24 @@ pub struct TrialBudget {
     #[schemars(extend("x-minimum" = "0%", "x-maximum" = "100%"))]
     pub failures: Percent,
 
-    /// 99th percentile of the time for a record, relative to the running version's. Judged after 1,000 records; a twentieth of
-    /// `limits.deadline` is never too much. 0% does not look at it.
+    /// 99th percentile of the time for a record, relative to the running version's. Judged after 1,000 records; up to a
+    /// twentieth of `limits.deadline` is always allowed. 0% turns this off.
     #[schemars(extend("x-minimum" = "0%", "x-maximum" = "10000%"))]
     pub p99: Percent,
 
-    /// Mean fuel of a record, relative to the running version's. Judged after 1,000 records; a ten-thousandth of
-    /// `limits.fuel` is never too much. 0% does not look at it.
+    /// Mean fuel of a record, relative to the running version's. Judged after 1,000 records; up to a ten-thousandth of
+    /// `limits.fuel` is always allowed. 0% turns this off.
     #[schemars(extend("x-minimum" = "0%", "x-maximum" = "10000%"))]
     pub fuel: Percent,
 }
 
-/// What becomes of a record that the module rejects or fails on.
+/// What happens to a record that the module rejects or fails on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Then {
-    /// Write it to the dead-letter topic, byte for byte, the reason in headers, and go on.
+    /// Write it to the dead-letter topic, byte for byte, with the reason in headers, and continue.
     DeadLetter,
-    /// Leave it out and go on.
+    /// Skip it and continue.
     Skip,
     /// End the process before the record is settled.
     #[default]
@@ -323,10 +322,10 @@ pub enum Then {
 }
 
 impl Transform {
-    /// The settings with every reference followed.
+    /// The settings with every reference resolved.
     ///
     /// # Errors
-    /// Where a value cannot be found.
+    /// If a value cannot be found.
     pub fn revealed_settings(&self) -> Result<BTreeMap<String, String>, RevealError> {
         self.settings.iter().map(|(key, value)| Ok((key.clone(), value.reveal()?))).collect()
     }

@@ -1,7 +1,7 @@
 //! Durations, sizes and shares as they are written: a number and a unit, `5ms`, `16MiB`, `10%`.
 //!
-//! Promises that text and value go both ways (`parse(x.to_string()) == x`). Refuses bare numbers: `timeout: 30` has
-//! been read as seconds by one and as milliseconds by another once too often.
+//! Promises that text and value convert both ways (`parse(x.to_string()) == x`). Refuses bare numbers: too often has
+//! `timeout: 30` been read as seconds by one and as milliseconds by another.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! A tap shows what it is asked for, within its bounds, and is shut when nobody looks.
+//! A tap shows what it is asked for, within its bounds, and is closed when nobody listens.
 
 use super::*;
 use pelton_kafka::{Batch, OwnedMessage};

@@ -1,4 +1,4 @@
-//! What is told of a batch, its transaction and its outputs; what is not; and that the spans hold together.
+//! What traces say about a batch, its transaction and its outputs; what they do not; and that the spans fit together.
 
 use super::*;
 use crate::dataplane::plan::{InputTopic, OutputTopic};

@@ -1,5 +1,6 @@
-//! W3C Trace Context, level 1: the header `traceparent` read and written, and how far `tracestate` is taken along. Headers are
-//! what anybody wrote into them: every length and byte is looked at, and what is not as the recommendation says is no context.
+//! W3C Trace Context, level 1: reading and writing the header `traceparent`, and how far `tracestate` is carried along.
+//! Anybody may have written the headers: every length and byte is checked, and what does not follow the recommendation
+//! is not a context.
 
 use std::fmt;
 

@@ -1,8 +1,9 @@
-//! Traces: which records are followed, and what is told of them. A record's context comes in its headers ([`context`]), the
-//! [`sampler`] says whether it is followed, the data plane makes [`span`]s of it ([`crate::dataplane::traced`]), and [`otlp`]
-//! writes them with the [`names`] of OpenTelemetry's conventions. Everything of a span is of the configuration or of Kafka's
-//! making: names of topics and transforms, partitions, offsets, counts, times. Nothing of a record's key, value or headers is
-//! in any (I10), but for the ids of its trace. Why not by an SDK: docs/decisions/0017-traces.md.
+//! Traces: which records are traced, and what is said about them. A record's context comes in its headers
+//! ([`context`]), the [`sampler`] says whether it is traced, the data plane makes [`span`]s of it
+//! ([`crate::dataplane::traced`]), and [`otlp`] writes them with the [`names`] of OpenTelemetry's conventions.
+//! Everything in a span comes from the configuration or from Kafka: names of topics and transforms, partitions,
+//! offsets, counts, times. Nothing of a record's key, value or headers is in any (I10), except the ids of its trace.
+//! Why no SDK does this: docs/decisions/0017-traces.md.
 
 pub mod context;
 pub mod names;

@@ -1,6 +1,6 @@
-//! Every name of an attribute and of an operation that spans carry: OpenTelemetry's conventions for messaging, of the version
-//! that [`SCHEMA_URL`] names, and our own under `pelton.`. Those conventions still change; a collector translates by the
-//! schema, and a newer version is taken up here and nowhere else.
+//! All names of attributes and operations in spans: OpenTelemetry's conventions for messaging, in the version that
+//! [`SCHEMA_URL`] names, and our own under `pelton.`. Those conventions still change; a collector translates by the
+//! schema, and a newer version is adopted here and nowhere else.
 
 /// Goes with every push of spans.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.42.0";

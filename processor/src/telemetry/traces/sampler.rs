@@ -1,9 +1,9 @@
-//! Which records are followed, as `OTEL_TRACES_SAMPLER` says. Its default here is `parentbased_always_off`, not the
-//! specification's `parentbased_always_on`: a record whose sender follows it is followed, and no other, because a processor of
-//! hundreds of thousands of records a second must not begin to write a span for each of them because a collector was named.
+//! Which records are traced, as `OTEL_TRACES_SAMPLER` says. Its default here is `parentbased_always_off`, not the
+//! specification's `parentbased_always_on`: only records that their sender traces are traced, because a processor of
+//! hundreds of thousands of records a second must not write a span for each of them just because a collector was named.
 //!
-//! Ratios are taken of the trace's id, by the same rule as in OpenTelemetry's SDKs, so that those who use the same ratio
-//! follow the same traces.
+//! Ratios are computed from the trace's id, by the same rule as in OpenTelemetry's SDKs, so that those who use the same
+//! ratio sample the same traces.
 
 use super::context::{Context, TraceId};
 use crate::telemetry::variables::{Unfit, Variables};

@@ -1,5 +1,5 @@
-//! Spans as workers make them: ids, times, and numbers and names that are there already, so that making one costs no text.
-//! What they look like to a collector is [`super::otlp`]'s.
+//! Spans as workers make them: ids, times, and numbers and names that already exist, so that making one formats no
+//! text. [`super::otlp`] decides what a collector sees.
 //!
 //! ```text
 //! the record's trace:        … producer ──► process ──► (its outputs' readers) …

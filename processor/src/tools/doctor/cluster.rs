@@ -1,5 +1,5 @@
-//! Kafka, as an application of this configuration meets it: who answers, how topics are kept, what the group is at, whether
-//! transactions may be had, what brokers are set to, and whether their clocks go with ours.
+//! Kafka, as an application with this configuration finds it: who answers, how topics are stored, the state of the
+//! group, whether transactions are allowed, the brokers' settings, and whether their clocks agree with ours.
 
 use super::Finding;
 use crate::config::{GroupProtocol, Guarantee, Loaded};

@@ -1,5 +1,5 @@
-//! What this machine or container allows the process: open files and memory, against what the configuration can come to use.
-//! Both are bounds from above (I9): a process that has room for them never runs out.
+//! What this machine or container allows the process: open files and memory, compared with what the configuration may
+//! come to use. Both are upper bounds (I9): a process that has room for them never runs out.
 
 use super::Finding;
 use crate::cgroup;

@@ -1,5 +1,5 @@
-//! What is on this machine: what the configuration refers to, the modules, the cache of compiled code. Everything that a start
-//! would look at is looked at by the start's own code.
+//! What is on this machine: what the configuration refers to, the modules, the cache of compiled code. Everything that
+//! a start would check is checked by the start's own code.
 
 use super::Finding;
 use crate::config::{CacheDir, Code, Config, ConfigError, Loaded};

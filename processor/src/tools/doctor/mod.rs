@@ -1,8 +1,9 @@
-//! `pelton doctor`: one look at everything that an installation needs, from the configuration to the brokers' clocks.
+//! `pelton doctor`: a check of everything that an installation needs, from the configuration to the brokers' clocks.
 //!
-//! Owns what is looked at and how it is judged. It changes nothing, joins no group and fences nobody: the one thing that it
-//! writes is a producer id under a transactional id that no process can have. What cannot be seen for want of a right is said
-//! to be unseen, not right. Shows no secret: what it tells of the configuration is what [`crate::config`] tells.
+//! Owns what is checked and how it is judged. It changes nothing, joins no group and fences nobody: the only thing that
+//! it writes is a producer id under a transactional id that no process can have. What cannot be checked because a right
+//! is missing is reported as unchecked, not as right. Shows no secret: about the configuration it says only what
+//! [`crate::config`] does.
 //!
 //! [`installation`] is this machine and what is on it, [`host`] its limits, [`cluster`] is Kafka.
 
