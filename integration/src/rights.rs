@@ -108,10 +108,11 @@ fn ask(bootstrap: &str, ask: impl FnOnce(*mut sys::rd_kafka_t, *mut sys::rd_kafk
 /// # Safety
 /// Null, or an error that lives for the call.
 unsafe fn well(error: *const sys::rd_kafka_error_t) -> Result<()> {
-    // SAFETY: as promised, here and below; of none the code is that of no error.
+    // SAFETY: as promised; of none the code is that of no error.
     if unsafe { sys::rd_kafka_error_code(error) } == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
         return Ok(());
     }
+    // SAFETY: as promised.
     let text = unsafe { CStr::from_ptr(sys::rd_kafka_error_string(error)) };
     Err(anyhow::anyhow!("{}", text.to_string_lossy())).context("the broker refused")
 }
