@@ -131,7 +131,7 @@ definitions! {
         "`refused` after a rollout: its new configuration or module is not in use. Reloads that find nothing changed do not count."
     LAST_RELOAD: "pelton_last_reload_successful" Gauge "1" []
         "1 when the last reload was applied or found nothing changed, and before the first; 0 when it was refused or failed."
-        "0: what runs is not what the configuration says, and a restarted process may refuse it."
+        "0: what runs is not what the configuration says, and a restarted process may refuse it. A version that is held back does not make it 0; `pelton_transform_held_back` shows that."
     COMPILED_CACHE: "pelton_compiled_cache_total" Counter "{module}" ["result"]
         "Modules whose compiled form was found in the cache (hit) or had to be compiled (miss)."
         "Misses at every start: the cache directory does not survive restarts, see `cache_dir`."
