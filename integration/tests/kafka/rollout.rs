@@ -5,13 +5,18 @@ use crate::support::{
 };
 use pelton_integration::eventually;
 use pelton_integration::process::Pelton;
+use pelton_integration::scrape::{Scrape, free_port};
 
 #[test]
 fn a_rollback_goes_back_at_once_and_holds_the_version_off_until_it_is_asked_for() {
     let scene = Scene::new("rollback", &[("in", 2), ("out", 2)]);
     let home = tempfile::tempdir().unwrap();
     let socket = home.path().join("admin");
-    let config = |mark: &str| with_socket(&scene, &socket, Step { settings: mark, ..MARKER }, "");
+    let port = free_port();
+    let config = |mark: &str| {
+        let config = with_socket(&scene, &socket, Step { settings: mark, ..MARKER }, "");
+        config.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"))
+    };
     let (a, b) = (config("mark: a"), config("mark: b"));
     let mut pelton = Pelton::start(&a, "a");
     let mut out = scene.reader("out");
@@ -41,6 +46,9 @@ fn a_rollback_goes_back_at_once_and_holds_the_version_off_until_it_is_asked_for(
     let (_, answer) = ask(&b, &["transforms", "marker"]);
     assert_eq!((answer["generation"].as_u64(), answer["generations"][0]["generation"].as_u64()), (Some(1), Some(2)));
     assert_eq!(answer["held_back"], true);
+    let scrape = Scrape::of(port).unwrap();
+    assert_eq!(scrape.value("pelton_last_reload_successful"), Some(1.0), "the configuration itself is right");
+    assert_eq!(scrape.value("pelton_transform_held_back{transform=\"marker\"}"), Some(1.0), "{}", scrape.text);
     eventually("its last instance is gone", LONG, || {
         send();
         let (_, answer) = ask(&b, &["transforms", "marker"]);
