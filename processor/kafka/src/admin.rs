@@ -203,14 +203,7 @@ impl Admin {
     pub fn group(&self, group: &str) -> Result<GroupInfo, AdminError> {
         const CALL: &str = "describe group";
         let name = c_name(group)?;
-        let deadline = Instant::now() + self.patience;
-        loop {
-            match self.describe(CALL, &name)? {
-                Ok(info) => return Ok(info),
-                Err(code) if passes(code) && Instant::now() < deadline => std::thread::park_timeout(PAUSE),
-                Err(code) => return Err(AdminError::of(CALL, None, code)),
-            }
-        }
+        self.until_passed(CALL, || Ok(self.describe(CALL, &name)?.map_err(|code| (code, None))))
     }
 
     fn describe(&self, call: &'static str, group: &CStr) -> Result<Result<GroupInfo, Code>, AdminError> {
@@ -297,23 +290,34 @@ impl Admin {
         call: &'static str,
         send: impl Fn(*mut sys::rd_kafka_t, *mut sys::rd_kafka_queue_t),
     ) -> Result<Vec<(TopicPartition, i64)>, AdminError> {
-        let deadline = Instant::now() + self.patience;
-        loop {
+        self.until_passed(call, || {
             let event = self.ask(call, &send)?;
             // SAFETY: an event of one of the two kinds, whose results are the same; live while it is read.
             let (code, found) = unsafe { group_result(&event) };
             let bad = found.iter().find(|(_, _, code)| *code != Code::RD_KAFKA_RESP_ERR_NO_ERROR);
-            let (code, partition) = match (code, bad) {
+            Ok(match (code, bad) {
                 (Code::RD_KAFKA_RESP_ERR_NO_ERROR, None) => {
-                    return Ok(found.into_iter().map(|(partition, offset, _)| (partition, offset)).collect());
+                    Ok(found.into_iter().map(|(partition, offset, _)| (partition, offset)).collect())
                 }
-                (Code::RD_KAFKA_RESP_ERR_NO_ERROR, Some((partition, _, code))) => (*code, Some(partition.clone())),
-                (code, _) => (code, None),
-            };
-            if !passes(code) || Instant::now() >= deadline {
-                return Err(AdminError::of(call, partition, code));
+                (Code::RD_KAFKA_RESP_ERR_NO_ERROR, Some((partition, _, code))) => Err((*code, Some(partition.clone()))),
+                (code, _) => Err((code, None)),
+            })
+        })
+    }
+
+    /// Asks until the answer is none that [`passes`], or until patience is over. An answer is of a whole, or of a partition.
+    fn until_passed<T>(
+        &self,
+        call: &'static str,
+        attempt: impl Fn() -> Result<Result<T, (Code, Option<TopicPartition>)>, AdminError>,
+    ) -> Result<T, AdminError> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match attempt()? {
+                Ok(found) => return Ok(found),
+                Err((code, _)) if passes(code) && Instant::now() < deadline => std::thread::park_timeout(PAUSE),
+                Err((code, partition)) => return Err(AdminError::of(call, partition, code)),
             }
-            std::thread::park_timeout(PAUSE);
         }
     }
 

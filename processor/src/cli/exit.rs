@@ -72,11 +72,14 @@ impl From<&ConfigErrors> for Exit {
     /// A broker that does not answer may answer later; everything else stays wrong until somebody fixes it.
     fn from(errors: &ConfigErrors) -> Self {
         let any = |codes: &[Code]| errors.0.iter().any(|error| codes.contains(&error.code));
-        match () {
-            () if errors.0.is_empty() => Self::Ok,
-            () if any(&[Code::Authentication]) => Self::Auth,
-            () if any(&[Code::Unreachable, Code::Tls]) => Self::Unavailable,
-            () => Self::Config,
+        if errors.0.is_empty() {
+            Self::Ok
+        } else if any(&[Code::Authentication]) {
+            Self::Auth
+        } else if any(&[Code::Unreachable, Code::Tls]) {
+            Self::Unavailable
+        } else {
+            Self::Config
         }
     }
 }

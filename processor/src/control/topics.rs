@@ -11,6 +11,9 @@ use std::time::Duration;
 
 /// How long a broker may take to answer at start.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Where no TLS connection comes about.
+pub(crate) const TLS_ADVICE: &str =
+    "look at `ssl.ca.location`, at the names in the broker's certificate, and whether this port speaks TLS";
 
 /// All topics of the application, each once, after those of the plan before.
 #[derive(Clone, Debug)]
@@ -124,11 +127,7 @@ fn unreached(error: &Unreached, problems: &mut Problems<'_>) {
             "the brokers refuse the credentials".to_owned(),
             "correct `sasl.mechanism` and the credentials in `kafka.properties`, or what the brokers know of them",
         ),
-        Cause::Tls => (
-            Code::Tls,
-            "no TLS connection to a broker comes about".to_owned(),
-            "look at `ssl.ca.location`, at the names in the broker's certificate, and whether this port speaks TLS",
-        ),
+        Cause::Tls => (Code::Tls, "no TLS connection to a broker comes about".to_owned(), TLS_ADVICE),
         Cause::Name | Cause::Silence => (
             Code::Unreachable,
             format!("no broker answered within {}s", PATIENCE.as_secs()),

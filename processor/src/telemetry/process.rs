@@ -5,37 +5,35 @@
 use super::collect::{Family, Value, one, seconds};
 use super::definitions::{self as is, Definition};
 use procfs::WithCurrentSystemInfo;
-use procfs::process::{LimitValue, Process};
-
-type Figure = (&'static Definition, fn(&Process) -> Option<Value>);
+use procfs::process::{LimitValue, Process, Stat};
 
 /// One family for each figure that can be had.
 pub(super) fn families() -> Vec<Family> {
-    let figures: [Figure; 7] = [
-        (&is::PROCESS_START, start),
-        (&is::PROCESS_CPU, cpu),
-        (&is::PROCESS_RESIDENT, |process| Some(Value::Integer(process.stat().ok()?.rss_bytes().get()))),
-        (&is::PROCESS_VIRTUAL, |process| Some(Value::Integer(process.stat().ok()?.vsize))),
-        (&is::PROCESS_THREADS, |process| Some(Value::Integer(process.stat().ok()?.num_threads.try_into().ok()?))),
-        (&is::PROCESS_OPEN_FDS, |process| Some(Value::Integer(process.fd_count().ok()? as u64))),
-        (&is::PROCESS_MAX_FDS, most_descriptors),
-    ];
     let Ok(process) = Process::myself() else { return Vec::new() };
-    let family = |(definition, read): Figure| Some(one(definition, Vec::new(), read(&process)?));
+    let stat = process.stat().ok();
+    let stat = stat.as_ref();
+    let figures: [(&'static Definition, Option<Value>); 7] = [
+        (&is::PROCESS_START, stat.and_then(start)),
+        (&is::PROCESS_CPU, stat.map(cpu)),
+        (&is::PROCESS_RESIDENT, stat.map(|stat| Value::Integer(stat.rss_bytes().get()))),
+        (&is::PROCESS_VIRTUAL, stat.map(|stat| Value::Integer(stat.vsize))),
+        (&is::PROCESS_THREADS, stat.and_then(|stat| stat.num_threads.try_into().ok()).map(Value::Integer)),
+        (&is::PROCESS_OPEN_FDS, process.fd_count().ok().map(|count| Value::Integer(count as u64))),
+        (&is::PROCESS_MAX_FDS, most_descriptors(&process)),
+    ];
+    let family = |(definition, value): (_, Option<_>)| Some(one(definition, Vec::new(), value?));
     figures.into_iter().filter_map(family).collect()
 }
 
 /// Since 1970, as far as the clock was right when the machine started.
-fn start(process: &Process) -> Option<Value> {
-    let ticks = process.stat().ok()?.starttime;
-    let since_boot = ticks as f64 / procfs::ticks_per_second() as f64;
+fn start(stat: &Stat) -> Option<Value> {
+    let since_boot = stat.starttime as f64 / procfs::ticks_per_second() as f64;
     Some(Value::Float(procfs::boot_time_secs().ok()? as f64 + since_boot))
 }
 
-fn cpu(process: &Process) -> Option<Value> {
-    let stat = process.stat().ok()?;
+fn cpu(stat: &Stat) -> Value {
     let nanos_a_tick = 1_000_000_000 / procfs::ticks_per_second();
-    Some(seconds((stat.utime + stat.stime) * nanos_a_tick))
+    seconds((stat.utime + stat.stime) * nanos_a_tick)
 }
 
 fn most_descriptors(process: &Process) -> Option<Value> {

@@ -3,6 +3,7 @@
 
 use super::Finding;
 use crate::config::{GroupProtocol, Guarantee, Loaded};
+use crate::control::TLS_ADVICE;
 use crate::tools::{Cluster, ToolError, offsets};
 use crate::wall::unix_ms;
 use pelton_kafka::{
@@ -90,10 +91,7 @@ fn unreached(point: &'static str, error: &Unreached, spare: bool) -> Finding {
             "kafka.authentication",
             "look at `sasl.mechanism` and the credentials in `kafka.properties`, and at the broker's log",
         ),
-        Cause::Tls => (
-            "kafka.tls",
-            "look at `ssl.ca.location`, at the names in the broker's certificate, and whether this port speaks TLS",
-        ),
+        Cause::Tls => ("kafka.tls", TLS_ADVICE),
         Cause::Name => ("kafka.name", "no such name here: look at its spelling, and at the resolver of this machine"),
         Cause::Silence => {
             ("kafka.unreachable", "look at the address, the network, and `security.protocol` in `kafka.properties`")
