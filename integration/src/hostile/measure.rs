@@ -1,6 +1,7 @@
 //! What an attack costs the host: CPU time of the whole process and of the compilers that it started, and resident memory
 //! of the process, at its peak and afterwards. Only meaningful while nothing else runs in the process: hold [`alone`].
 
+use std::ffi::c_int;
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -69,11 +70,20 @@ pub fn resident() -> u64 {
 }
 
 /// Gives free memory back to the system: what stays is in use, and what comes is new.
-#[allow(unsafe_code, reason = "a function of the C library")]
+#[allow(unsafe_code, reason = "functions of the C library")]
 fn trim() {
-    // SAFETY: it takes a number, looks at free blocks only, and may be called at any time from any thread.
+    /// glibc's own; set, it no longer grows with what was freed, up to 64 MiB.
+    const END_MAX: c_int = 128 << 10;
+    // SAFETY: numbers only, here and below; both may be called at any time from any thread.
+    unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, END_MAX) };
+    // SAFETY: it looks at free blocks only.
     unsafe { libc::malloc_trim(0) };
+    // Not the free end of a thread's own arena: that is given back when a large block is freed.
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
 }
+
+/// Large enough for glibc to look at the end of the arena, and too small to be mapped by itself.
+const LARGE: usize = 100 << 10;
 
 fn cpu() -> Duration {
     let now = clock_gettime(ClockId::ProcessCPUTime);
@@ -110,5 +120,22 @@ mod tests {
     fn a_machine_is_never_called_quicker_than_it_is() {
         let slow: Vec<f64> = (0..5).map(|_| slowness()).collect();
         assert!(slow.iter().all(|slow| (1.0..=SLOWEST).contains(slow)), "{slow:?}");
+    }
+
+    /// Of small blocks: those end at the arena's end, which glibc keeps.
+    #[test]
+    fn what_a_thread_has_freed_is_not_resident() {
+        let _alone = alone();
+        let (taken, left) = std::thread::spawn(|| {
+            let before = resident();
+            let blocks: Vec<Vec<u8>> = (0..200_000).map(|_| vec![1; 32]).collect();
+            let taken = resident().saturating_sub(before);
+            drop(std::hint::black_box(blocks));
+            (taken, resident().saturating_sub(before))
+        })
+        .join()
+        .unwrap();
+        assert!(taken > 6 << 20, "{taken}");
+        assert!(left < 1 << 20, "{left}");
     }
 }
