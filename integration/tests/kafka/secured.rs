@@ -78,6 +78,7 @@ fn a_right_that_is_missing_ends_the_process_with_77_and_its_name() {
     let (broker, at) = broker::secured();
     let home = tempfile::tempdir().unwrap();
     for (without, expected) in [
+        (Resource::RD_KAFKA_RESOURCE_TOPIC, ["kafka.denied", "transforms.identity.input.topics"]),
         (Resource::RD_KAFKA_RESOURCE_GROUP, ["kafka.read_refused", "as a member of the group"]),
         (Resource::RD_KAFKA_RESOURCE_TRANSACTIONAL_ID, ["kafka.lane", "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"]),
     ] {
@@ -90,24 +91,35 @@ fn a_right_that_is_missing_ends_the_process_with_77_and_its_name() {
         assert_eq!(code, Some(77), "{without:?}: {log}");
         expected.into_iter().for_each(|text| assert!(log.contains(text), "{without:?}, {text}: {log}"));
     }
-    // It sees the topic, and may not read it.
-    let user = "describes-only";
-    rights::make_user(&broker.bootstrap, user, SCRAM.1).unwrap();
-    let scene = Scene::on(broker, "describe", &[("in", 1), ("out", 1)]);
-    let rights: Vec<Right> = needed(&scene)
-        .into_iter()
-        .map(|(of, name, operation)| match operation {
-            Operation::RD_KAFKA_ACL_OPERATION_READ if of == Resource::RD_KAFKA_RESOURCE_TOPIC => {
-                (of, name, Operation::RD_KAFKA_ACL_OPERATION_DESCRIBE)
-            }
-            operation => (of, name, operation),
-        })
-        .collect();
-    give(&scene, user, &rights);
-    let (code, log) = ended(&config(&scene, at, home.path(), "SCRAM-SHA-512", (user, SCRAM.1)));
-    assert_eq!(code, Some(77), "{log}");
-    assert!(log.contains("kafka.read_refused"), "{log}");
-    assert!(log.contains(&format!("of topic `{}`", scene.topic("in"))), "{log}");
+}
+
+#[test]
+fn what_may_be_seen_and_not_read_ends_the_process_with_77_too() {
+    let (broker, at) = broker::secured();
+    let home = tempfile::tempdir().unwrap();
+    for (seen, protocol, expected) in [
+        (Resource::RD_KAFKA_RESOURCE_TOPIC, "", "of topic `"),
+        (Resource::RD_KAFKA_RESOURCE_GROUP, "", "as a member of the group"),
+        (Resource::RD_KAFKA_RESOURCE_GROUP, "  group_protocol: consumer\n", "as a member of the group"),
+    ] {
+        let user = format!("sees-{}{}", seen as u32, protocol.len());
+        rights::make_user(&broker.bootstrap, &user, SCRAM.1).unwrap();
+        let scene = Scene::on(broker, "describe", &[("in", 1), ("out", 1)]);
+        let rights: Vec<Right> = needed(&scene)
+            .into_iter()
+            .map(|(of, name, operation)| match operation {
+                Operation::RD_KAFKA_ACL_OPERATION_READ if of == seen => {
+                    (of, name, Operation::RD_KAFKA_ACL_OPERATION_DESCRIBE)
+                }
+                operation => (of, name, operation),
+            })
+            .collect();
+        give(&scene, &user, &rights);
+        let config = config(&scene, at, home.path(), "SCRAM-SHA-512", (&user, SCRAM.1));
+        let (code, log) = ended(&config.replacen("kafka:\n", &format!("kafka:\n{protocol}"), 1));
+        assert_eq!(code, Some(77), "{expected}: {log}");
+        assert!(log.contains("kafka.read_refused") && log.contains(expected), "{expected}: {log}");
+    }
 }
 
 #[test]
@@ -127,6 +139,8 @@ fn who_may_not_log_in_or_trusts_another_authority_is_told_why() {
     assert_eq!(code, Some(77), "{log}");
     assert!(log.contains("error[kafka.authentication]: the brokers refuse the credentials"), "{log}");
     assert!(!log.contains("not its password"), "{log}");
+    let (exit, answer) = ask(&wrong, &["offsets", "show"]);
+    assert_eq!((exit, &answer["error"]["code"]), (77, &"kafka.authentication".into()), "{answer:#}");
     let own = config(&scene, at, home.path(), "PLAIN", PLAIN).replace(
         &format!("ssl.ca.location: {}", home.path().join("ca.pem").display()),
         "ssl.endpoint.identification.algorithm: https",

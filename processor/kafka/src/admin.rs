@@ -1,9 +1,10 @@
 //! What operators ask of a cluster: where partitions begin and end, how far a group is and who is in it; and the only
 //! thing that is written outside a transaction: a group's positions while it has no members.
 //!
-//! Every call blocks, for at most the patience that the [`Admin`] was made with. What a broker refuses is sorted into
-//! the few kinds that an operator's tool can act on ([`Refusal`]). The broker itself refuses positions for a group with
-//! members, so a member that joins between the check and the write loses nothing.
+//! Every call blocks: for at most the patience that the [`Admin`] was made with, and for three times that where a
+//! coordinator is being made, which is asked again. What a broker refuses is sorted into the few kinds that an operator's
+//! tool can act on ([`Refusal`]). The broker itself refuses positions for a group with members, so a member that joins
+//! between the check and the write loses nothing.
 
 use crate::client::Queue;
 use crate::error::{ClientError, name_of, text_of};
@@ -86,6 +87,16 @@ impl AdminError {
     pub(crate) fn of(call: &'static str, partition: Option<TopicPartition>, code: Code) -> Self {
         AdminError::Refused { refusal: sorted(code), call, partition, name: name_of(code), text: text_of(code) }
     }
+
+    /// With the topic's name in its text.
+    fn about(self, topic: &str) -> Self {
+        match self {
+            AdminError::Refused { refusal, call, partition, name, text } => {
+                AdminError::Refused { refusal, call, partition, name, text: format!("topic `{topic}`: {text}") }
+            }
+            other => other,
+        }
+    }
 }
 
 fn sorted(code: Code) -> Refusal {
@@ -138,14 +149,21 @@ impl Admin {
         Ok(Admin { cluster: Cluster::of_consumer(properties)?, patience })
     }
 
-    /// Does the topic exist, and with how many partitions?
+    /// Does the topic exist, and with how many partitions? That it may not be seen is an error.
     pub fn topic(&self, topic: &str) -> Result<TopicInfo, AdminError> {
-        self.cluster.topic(topic, self.patience).map_err(|error| match error {
+        let info = self.cluster.topic(topic, self.patience).map_err(|error| match error {
             ClientError::Call { call, name, text } => {
                 AdminError::Refused { refusal: Refusal::Unreachable, call, partition: None, name, text }
             }
             other => other.into(),
-        })
+        })?;
+        match info {
+            TopicInfo::Denied => {
+                let error = AdminError::of("metadata", None, Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+                Err(error.about(topic))
+            }
+            info => Ok(info),
+        }
     }
 
     /// In the order asked for. `None`: there is no such record ([`At::Time`] only).

@@ -233,12 +233,7 @@ impl Consumer {
                 };
                 match code {
                     Code::RD_KAFKA_RESP_ERR_NO_ERROR => return Err(ConsumerError::MainQueue),
-                    Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED => {
-                        return Err(ConsumerError::Refused {
-                            what: "as a member of the group".into(),
-                            text: text_of(code),
-                        });
-                    }
+                    Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED => return Err(not_in_the_group(text_of(code))),
                     // A fatal error is found by `health`; everything else mends itself or becomes a revocation.
                     code => tracing::warn!(error = name_of(code), "{}", text_of(code)),
                 }
@@ -390,7 +385,10 @@ impl Consumer {
             .first()
             .map(|(name, _)| TopicPartition { topic: Arc::clone(name), partition: 0 });
         if let Err(error) = self.committed(any.as_slice(), limit.min(Duration::from_secs(2))) {
-            tracing::warn!(%error, "the group's coordinator does not answer");
+            match error.fate {
+                Fate::Stop => tracing::debug!(%error, "the group cannot be left"),
+                _ => tracing::warn!(%error, "the group's coordinator does not answer"),
+            }
             return false;
         }
         // SAFETY: a live handle; the queue is ours.
@@ -441,6 +439,8 @@ impl Consumer {
     fn health(&self) -> Result<(), ConsumerError> {
         match self.client.fatal_error() {
             None => Ok(()),
+            // How the newer group protocol (KIP-848) tells it.
+            Some((Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED, text)) => Err(not_in_the_group(text)),
             Some((code, text)) => Err(ConsumerError::Fatal { name: name_of(code), text }),
         }
     }
@@ -472,6 +472,10 @@ impl Drop for Consumer {
         // SAFETY: as above.
         unsafe { sys::rd_kafka_queue_io_event_enable(main.raw(), -1, ptr::null(), 0) };
     }
+}
+
+fn not_in_the_group(text: String) -> ConsumerError {
+    ConsumerError::Refused { what: "as a member of the group".into(), text }
 }
 
 /// A call and all partitions of its list.

@@ -21,7 +21,9 @@ pub struct Cluster {
 pub enum TopicInfo {
     Partitions(i32),
     Missing,
-    /// It may exist, but we may not see it, or its leader is unknown: the broker's error.
+    /// This principal may not see it, whether or not it exists.
+    Denied,
+    /// Something else is wrong with it: the broker's error.
     Refused(String),
 }
 
@@ -82,6 +84,7 @@ pub(crate) fn topic_info(client: &Client, topic: &str, timeout: Duration) -> Res
             match topic.err {
                 sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => TopicInfo::Partitions(topic.partition_cnt),
                 sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART => TopicInfo::Missing,
+                sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => TopicInfo::Denied,
                 other => TopicInfo::Refused(name_of(other)),
             }
         };

@@ -79,15 +79,19 @@ pub fn probe(properties: &Properties, patience: Duration) -> Result<Vec<Broker>,
     Cluster::new(properties)?.reach(patience)
 }
 
-/// So long is one answer waited for.
+/// So long is one answer waited for. What librdkafka reports meanwhile is looked at afterwards: soon at first, since it tries
+/// refused credentials again and again.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+const FIRST_ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// `events`: where `client` tells its errors.
 pub(crate) fn reach(client: &Client, events: Option<&Queue>, patience: Duration) -> Result<Vec<Broker>, Unreached> {
     let deadline = Instant::now() + patience;
     let mut told = Vec::new();
+    let mut longest = FIRST_ANSWER_MAX;
     loop {
-        let wait = deadline.saturating_duration_since(Instant::now()).min(ANSWER_MAX);
+        let wait = deadline.saturating_duration_since(Instant::now()).min(longest);
+        longest = ANSWER_MAX;
         let code = match brokers(client, wait) {
             Ok(brokers) => return Ok(brokers),
             Err(code) => code,
@@ -129,6 +133,15 @@ fn brokers(client: &Client, wait: Duration) -> Result<Vec<Broker>, Code> {
     }
 }
 
+/// A connection that breaks during the handshake is called a refusal by librdkafka too (`rd_kafka_broker_handle_SaslHandshake`).
+fn told_apart(code: Code, text: &str) -> Code {
+    if code == Code::RD_KAFKA_RESP_ERR__AUTHENTICATION && text.contains("handshake failed: Local: ") {
+        Code::RD_KAFKA_RESP_ERR__TRANSPORT
+    } else {
+        code
+    }
+}
+
 /// Adds what has been told since.
 fn reasons(events: Option<&Queue>, reasons: &mut Vec<Reason>) {
     let Some(events) = events else { return };
@@ -146,7 +159,7 @@ fn reasons(events: Option<&Queue>, reasons: &mut Vec<Reason>) {
                     if text.is_null() { text_of(code) } else { CStr::from_ptr(text).to_string_lossy().into_owned() };
                 // The same happens at each try, after another time.
                 let text = text.split(" (after ").next().unwrap_or_default().to_owned();
-                let reason = Reason { name: name_of(code), text };
+                let reason = Reason { name: name_of(told_apart(code, &text)), text };
                 // That all are down follows from the others.
                 let follows = code == Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
                 if !follows && !reasons.contains(&reason) {
@@ -155,5 +168,22 @@ fn reasons(events: Option<&Queue>, reasons: &mut Vec<Reason>) {
             }
             sys::rd_kafka_event_destroy(event);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_breaks_during_the_handshake_is_no_refusal_of_the_credentials() {
+        let code = Code::RD_KAFKA_RESP_ERR__AUTHENTICATION;
+        let broken = "sasl_ssl://b:9093/bootstrap: SASL PLAIN mechanism handshake failed: Local: Broker transport failure: \
+                      broker's supported mechanisms: (n/a)";
+        assert_eq!(told_apart(code, broken), Code::RD_KAFKA_RESP_ERR__TRANSPORT);
+        let mechanism = "sasl_ssl://b:9093/bootstrap: SASL PLAIN mechanism handshake failed: Broker: Unsupported SASL mechanism: \
+                         broker's supported mechanisms: SCRAM-SHA-512";
+        let refused = "sasl_ssl://b:9093/1: SASL authentication error: Authentication failed";
+        assert_eq!([mechanism, refused].map(|text| told_apart(code, text)), [code, code]);
     }
 }

@@ -70,7 +70,7 @@ impl std::fmt::Debug for Properties {
 
 /// Values that must never be shown.
 fn is_secret(name: &str) -> bool {
-    ["password", "secret", "jaas", "key.pem", "username"].iter().any(|part| name.contains(part))
+    ["pass", "secret", "jaas", "key.pem", "oauthbearer.config", "username"].iter().any(|part| name.contains(part))
 }
 
 /// An `rd_kafka_conf_t` until a client takes it over.
@@ -91,8 +91,13 @@ mod tests {
     fn a_refused_property_is_named_and_a_secret_is_not_shown() {
         let error = Properties::new().with("linger.ms", "5").with("no.such.thing", "1").check().unwrap_err();
         assert!(error.to_string().contains("no.such.thing"), "{error}");
-        let shown = format!("{:?}", Properties::new().with("sasl.password", "hunter2"));
-        assert!(!shown.contains("hunter2"), "{shown}");
+        for secret in ["sasl.password", "sasl.oauthbearer.config", "sasl.oauthbearer.assertion.private.key.passphrase"]
+        {
+            let properties = Properties::new().with(secret, "hunter2");
+            let shown =
+                format!("{properties:?} {}", properties.check().err().map(|e| e.to_string()).unwrap_or_default());
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
     }
 
     #[test]

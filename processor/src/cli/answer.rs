@@ -2,6 +2,7 @@
 //!
 //! What comes out of Kafka (headers, keys, client ids) can contain anything: none of it reaches a terminal unescaped.
 
+use pelton_kafka::Cause;
 use serde_json::{Value, json};
 
 use super::{Exit, Global, Output, logging, print};
@@ -58,7 +59,8 @@ fn exit(error: &ToolError) -> Exit {
         ToolError::Config(errors) => Exit::from(errors),
         ToolError::Client(_) | ToolError::NoTopic(_) | ToolError::NoDeadLetters(_) => Exit::Config,
         ToolError::Usage(_) => Exit::Usage,
-        ToolError::Unreachable(_) => Exit::Unavailable,
+        ToolError::Unreached(error) if error.cause() == Cause::Authentication => Exit::Auth,
+        ToolError::Unreached(_) | ToolError::Unreachable(_) => Exit::Unavailable,
         ToolError::Denied(_) | ToolError::WriteDenied(_) => Exit::Auth,
         ToolError::Refused(_) | ToolError::RecordRefused(_) | ToolError::NoRoute { .. } => Exit::Failed,
         ToolError::Active { .. } | ToolError::NotWritten { .. } | ToolError::Fenced(_) | ToolError::Failed(_) => {

@@ -74,7 +74,7 @@ impl From<&ConfigErrors> for Exit {
         let any = |codes: &[Code]| errors.0.iter().any(|error| codes.contains(&error.code));
         if errors.0.is_empty() {
             Self::Ok
-        } else if any(&[Code::Authentication]) {
+        } else if any(&[Code::Authentication, Code::Denied]) {
             Self::Auth
         } else if any(&[Code::Unreachable, Code::Tls]) {
             Self::Unavailable

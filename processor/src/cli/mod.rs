@@ -32,7 +32,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub use exit::Exit;
 
-use crate::config::{self, ConfigErrors, Loaded, Paint, Sources};
+use crate::config::{self, Code, ConfigErrors, Loaded, Paint, Sources};
 use crate::control::{COMPILE_MODULE, Genuine, Parts};
 
 /// Exactly-once stream processor for Kafka with sandboxed WebAssembly transforms.
@@ -229,10 +229,15 @@ impl Global {
         self.config.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect()
     }
 
+    /// Whether what is missing may be in a file that nobody named.
+    fn lacks_a_file(&self, errors: &ConfigErrors) -> bool {
+        self.files().is_empty() && errors.0.iter().any(|error| error.code == Code::Missing)
+    }
+
     /// Shows errors to a person.
     fn refuse(&self, errors: &ConfigErrors) -> Exit {
         eprintln!("{}", errors.render(self.paint()));
-        if self.files().is_empty() {
+        if self.lacks_a_file(errors) {
             eprintln!("{NO_FILE}");
         }
         Exit::from(errors)
@@ -243,7 +248,7 @@ impl Global {
         if self.log_format == LogFormat::Text {
             return self.refuse(errors);
         }
-        logging::refused(errors, self.files().is_empty().then_some(NO_FILE));
+        logging::refused(errors, self.lacks_a_file(errors).then_some(NO_FILE));
         Exit::from(errors)
     }
 

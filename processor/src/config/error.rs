@@ -31,6 +31,7 @@ pub enum Code {
     Unreachable,
     Authentication,
     Tls,
+    Denied,
     Topic,
     Property,
     Module,
@@ -39,7 +40,7 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::File,
         Self::Syntax,
         Self::DuplicateKey,
@@ -56,6 +57,7 @@ impl Code {
         Self::Unreachable,
         Self::Authentication,
         Self::Tls,
+        Self::Denied,
         Self::Topic,
         Self::Property,
         Self::Module,
@@ -81,6 +83,7 @@ impl Code {
             Self::Unreachable => "kafka.unreachable",
             Self::Authentication => "kafka.authentication",
             Self::Tls => "kafka.tls",
+            Self::Denied => "kafka.denied",
             Self::Topic => "kafka.topic",
             Self::Property => "kafka.property",
             Self::Module => "module.load",
@@ -111,7 +114,8 @@ impl Code {
             Self::Unreachable => "No broker answered.",
             Self::Authentication => "The brokers refuse the credentials.",
             Self::Tls => "No TLS connection to a broker can be made.",
-            Self::Topic => "A topic does not exist, or the broker does not let us see it.",
+            Self::Denied => "The principal lacks a right: a topic is not for it to see.",
+            Self::Topic => "A topic does not exist, or something is wrong with it.",
             Self::Property => "librdkafka does not accept a property's value.",
             Self::Module => {
                 "A module cannot be loaded: it is not a component, not built for Pelton, or not the pinned one."

@@ -17,4 +17,4 @@ pub mod triggers;
 
 pub use prepare::{COMPILE_MODULE, check_environment, compiler};
 pub use supervisor::{Ended, Genuine, Parts, run};
-pub(crate) use topics::TLS_ADVICE;
+pub(crate) use topics::{TLS_ADVICE, diagnosis};

@@ -107,11 +107,17 @@ impl Topics {
                     format!("the topic `{topic}` does not exist"),
                     "create it (Pelton never creates topics), or correct the name",
                 ),
+                Ok(TopicInfo::Denied) => problems.add(
+                    Code::Denied,
+                    at,
+                    format!("the topic `{topic}` is not for this principal to see"),
+                    "give this principal Read on an input topic, Write on an output or dead-letter topic",
+                ),
                 Ok(TopicInfo::Refused(error)) => problems.add(
                     Code::Topic,
                     at,
                     format!("the broker says of topic `{topic}`: {error}"),
-                    "give this principal Describe on it, and Read or Write as it is used",
+                    "see the error's name in Kafka's manual; start again when the topic is whole",
                 ),
                 // None answers any more: the same would be said of every topic.
                 Err(error) => return unreached(&error.into(), problems),
@@ -121,7 +127,13 @@ impl Topics {
 }
 
 fn unreached(error: &Unreached, problems: &mut Problems<'_>) {
-    let (code, what, advice) = match error.cause() {
+    let (code, what, advice) = diagnosis(error, PATIENCE);
+    problems.add(code, "kafka.bootstrap_servers", format!("{what}: {error}"), advice);
+}
+
+/// Why there was no answer within `patience`, and what to do.
+pub(crate) fn diagnosis(error: &Unreached, patience: Duration) -> (Code, String, &'static str) {
+    match error.cause() {
         Cause::Authentication => (
             Code::Authentication,
             "the brokers refuse the credentials".to_owned(),
@@ -130,9 +142,8 @@ fn unreached(error: &Unreached, problems: &mut Problems<'_>) {
         Cause::Tls => (Code::Tls, "no TLS connection to a broker comes about".to_owned(), TLS_ADVICE),
         Cause::Name | Cause::Silence => (
             Code::Unreachable,
-            format!("no broker answered within {}s", PATIENCE.as_secs()),
+            format!("no broker answered within {}s", patience.as_secs()),
             "check the address, the network and, in `kafka.properties`, security.protocol",
         ),
-    };
-    problems.add(code, "kafka.bootstrap_servers", format!("{what}: {error}"), advice);
+    }
 }

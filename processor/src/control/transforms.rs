@@ -67,6 +67,9 @@ pub(super) fn transforms(
                         LoadError::TooComplex { .. } => {
                             "raise `sandbox.compile_memory` or `sandbox.compile_time`; where the container's memory limit is less than twice `compile_memory`, half of it is all that a compiler gets: raise that"
                         }
+                        LoadError::CompilerProcess(_) => {
+                            "nothing is wrong with the module: look at what keeps this process from starting another, such as the limit on processes (`pids.max`), and start again"
+                        }
                         _ => "build the module for wasm32-wasip2 with the SDK, and check path, `sha256` and signature",
                     };
                     problems.add(Code::Module, &at("module"), chain(&error), help);

@@ -6,6 +6,7 @@ use super::collect::{Family, Value, one, seconds};
 use super::definitions::{self as is, Definition};
 use procfs::WithCurrentSystemInfo;
 use procfs::process::{LimitValue, Process, Stat};
+use std::sync::OnceLock;
 
 /// One family for each figure that can be had.
 pub(super) fn families() -> Vec<Family> {
@@ -25,10 +26,13 @@ pub(super) fn families() -> Vec<Family> {
     figures.into_iter().filter_map(family).collect()
 }
 
-/// Since 1970, as far as the clock was right when the machine started.
+/// Since 1970, as far as the clock was right when this was first asked. Found once: the boot time moves with the clock, and
+/// who watches takes another start for a restart.
 fn start(stat: &Stat) -> Option<Value> {
+    static START: OnceLock<Option<f64>> = OnceLock::new();
     let since_boot = stat.starttime as f64 / procfs::ticks_per_second() as f64;
-    Some(Value::Float(procfs::boot_time_secs().ok()? as f64 + since_boot))
+    let found = START.get_or_init(|| Some(procfs::boot_time_secs().ok()? as f64 + since_boot));
+    found.map(Value::Float)
 }
 
 fn cpu(stat: &Stat) -> Value {

@@ -184,6 +184,7 @@ pub fn choose(
 
 /// Opens a topic: everything that is in it now, and its partitions.
 pub fn open(cluster: &Cluster<'_>, topic: &str) -> Result<(Reader, Vec<TopicPartition>), ToolError> {
+    cluster.reach()?;
     let partitions = cluster.partitions(topic)?;
     let low = cluster.admin.offsets(&partitions, At::Low)?;
     let end = cluster.admin.offsets(&partitions, At::End)?;

@@ -13,8 +13,11 @@ pub mod replay;
 pub mod target;
 
 use crate::config::{Config, ConfigErrors, Loaded, Topic};
-use crate::control::prepare;
-use pelton_kafka::{Admin, AdminError, ClientError, Properties, Refusal, TopicInfo, TopicPartition, TxnError};
+use crate::control::{diagnosis, prepare};
+use pelton_kafka::{
+    Admin, AdminError, ClientError, Properties, Refusal, TopicInfo, TopicPartition, TxnError, Unreached,
+};
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +31,8 @@ pub enum ToolError {
     Config(ConfigErrors),
     #[error("cannot make a Kafka client: {0}")]
     Client(#[from] ClientError),
+    #[error("{what}: {0}", what = diagnosis(.0, PATIENCE).1)]
+    Unreached(#[source] Unreached),
     #[error("the brokers do not answer: {0}")]
     Unreachable(#[source] AdminError),
     #[error("a right is missing: {0}")]
@@ -62,6 +67,7 @@ impl ToolError {
         match self {
             ToolError::Config(_) => "config",
             ToolError::Client(_) => "kafka.client",
+            ToolError::Unreached(error) => diagnosis(error, PATIENCE).0.as_str(),
             ToolError::Unreachable(_) => "kafka.unreachable",
             ToolError::Denied(_) | ToolError::WriteDenied(_) => "kafka.denied",
             ToolError::Refused(_) => "kafka.refused",
@@ -82,6 +88,7 @@ impl ToolError {
         match self {
             ToolError::Config(_) => "correct the configuration",
             ToolError::Client(_) => "correct the librdkafka properties",
+            ToolError::Unreached(error) => diagnosis(error, PATIENCE).2,
             ToolError::Unreachable(_) => {
                 "look at `kafka.bootstrap_servers` and at the brokers; run it again when they answer"
             }
@@ -122,6 +129,7 @@ impl From<AdminError> for ToolError {
 pub struct Cluster<'a> {
     pub config: &'a Config,
     pub admin: Admin,
+    reached: OnceCell<()>,
     consumer: Properties,
     producer: Properties,
 }
@@ -137,11 +145,22 @@ impl<'a> Cluster<'a> {
         // Under the application's own name, where it has rights; nobody ever joins it.
         let consumer = consumer.with("group.id", format!("{}/@tools", loaded.config.application));
         let admin = Admin::new(&consumer, PATIENCE)?;
-        Ok(Cluster { config: &loaded.config, admin, consumer, producer })
+        Ok(Cluster { config: &loaded.config, admin, reached: OnceCell::new(), consumer, producer })
     }
 
     pub fn application(&self) -> &str {
         self.config.application.as_str()
+    }
+
+    /// Before the first question: waits until a broker answers. Where none does this says why, which the calls of [`Admin`]
+    /// do not.
+    pub fn reach(&self) -> Result<(), ToolError> {
+        if self.reached.get().is_none() {
+            let cluster = pelton_kafka::Cluster::new(&self.producer)?;
+            cluster.reach(PATIENCE).map_err(ToolError::Unreached)?;
+            self.reached.get_or_init(|| ());
+        }
+        Ok(())
     }
 
     /// For producers of a tool's own.
@@ -156,7 +175,7 @@ impl<'a> Cluster<'a> {
                 let topic: Arc<str> = Arc::from(topic);
                 Ok((0..count).map(|partition| TopicPartition { topic: Arc::clone(&topic), partition }).collect())
             }
-            TopicInfo::Missing | TopicInfo::Refused(_) => Err(ToolError::NoTopic(topic.to_owned())),
+            TopicInfo::Missing | TopicInfo::Denied | TopicInfo::Refused(_) => Err(ToolError::NoTopic(topic.to_owned())),
         }
     }
 

@@ -61,6 +61,7 @@ pub struct Scope {
 
 /// Every input partition of the application.
 pub fn show(cluster: &Cluster<'_>) -> Result<Shown, ToolError> {
+    cluster.reach()?;
     let group = cluster.admin.group(cluster.application())?;
     let mut rows = Vec::new();
     for topic in cluster.inputs() {
@@ -75,6 +76,7 @@ pub fn show(cluster: &Cluster<'_>) -> Result<Shown, ToolError> {
 
 /// What `target` means in each partition of `scope`. Writes nothing.
 pub fn plan(cluster: &Cluster<'_>, target: Target, scope: &Scope) -> Result<Plan, ToolError> {
+    cluster.reach()?;
     let group = cluster.admin.group(cluster.application())?;
     let since = if let Target::Time(ms) = target { Some(ms) } else { None };
     let mut changes = Vec::new();

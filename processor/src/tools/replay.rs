@@ -98,6 +98,7 @@ struct Routes {
 
 impl Routes {
     fn of(cluster: &Cluster<'_>, to: Option<&str>) -> Result<Self, ToolError> {
+        cluster.reach()?;
         if let Some(topic) = to {
             let count = cluster.partitions(topic)?.len() as i32;
             return Ok(Routes { topics: vec![(Arc::from(topic), count)], to_source: false });

@@ -13,6 +13,9 @@ const ITSELF: u64 = 60 << 20;
 /// librdkafka's properties, where nobody has set them: see `dataplane/kafka.rs`.
 const PREFETCH_KBYTES: u64 = 8192;
 const QUEUE_KBYTES: u64 = 65536;
+const QUEUE_MESSAGES: u64 = 200_000;
+/// What librdkafka keeps of a queued message besides its bytes (`rd_kafka_msg_t` and malloc's own).
+const MESSAGE: u64 = 200;
 const LANES: u64 = 2;
 
 /// `partitions`: of all input topics, which one process alone has to itself.
@@ -53,19 +56,22 @@ fn open_files(config: &Config, brokers: usize, limit: Option<u64>) -> Finding {
 // === Memory ===
 
 /// What the configuration can come to use, in bytes, besides compiling: prefetched input of each partition, queued output of
-/// each lane (values, and what librdkafka's queue does not count), an instance of each transform in each worker. Where partitions are not known, one for each worker.
+/// each lane (values, and what librdkafka's queue does not count), an instance of each transform in each worker. Where
+/// partitions are not known, one for each worker.
 fn memory_needed(config: &Config, partitions: Option<u64>) -> u64 {
-    let kbytes = |of: &crate::config::ClientProperties, name: &str, usual: u64| {
+    let number = |of: &crate::config::ClientProperties, name: &str, usual: u64| {
         let set = of.properties.get(name).or_else(|| config.kafka.properties.get(name));
-        set.and_then(|value| value.reveal().ok()?.parse().ok()).unwrap_or(usual) << 10
+        set.and_then(|value| value.reveal().ok()?.parse::<u64>().ok()).unwrap_or(usual)
     };
+    let kbytes = |of: &crate::config::ClientProperties, name: &str, usual: u64| number(of, name, usual) << 10;
     let workers = prepare::workers(config) as u64;
     let partitions = partitions.unwrap_or(workers);
     let workers = workers.clamp(1, partitions.max(1));
     let prefetch = kbytes(&config.kafka.consumer, "queued.max.messages.kbytes", PREFETCH_KBYTES);
     let queue = kbytes(&config.kafka.producer, "queue.buffering.max.kbytes", QUEUE_KBYTES);
     let instances: u64 = config.transforms.values().map(|transform| transform.limits.memory.get()).sum();
-    let queue = queue + UNCOUNTED_MAX as u64;
+    let messages = number(&config.kafka.producer, "queue.buffering.max.messages", QUEUE_MESSAGES);
+    let queue = queue + UNCOUNTED_MAX as u64 + messages * MESSAGE;
     ITSELF + partitions * prefetch + workers * (LANES * queue + instances)
 }
 
@@ -117,13 +123,15 @@ mod tests {
     #[test]
     fn memory_is_held_against_what_can_be_used() {
         let config = config("workers: 2");
-        // Two workers: 8 MiB prefetched, two lanes of 1 and 32 MiB, an instance of 16 MiB; and the process itself.
-        let needed = (60 + 2 * (8 + 2 * 33 + 16)) << 20;
+        // Two workers: 8 MiB prefetched, two lanes of 1 and 32 MiB and their messages, an instance of 16 MiB; and the process
+        // itself.
+        let lane = (33 << 20) + 200_000 * 200;
+        let needed = (60 << 20) + 2 * ((8 << 20) + 2 * lane + (16 << 20));
         assert_eq!(memory_needed(&config, None), needed);
         assert_eq!(memory_needed(&config, Some(10)), needed + ((8 * 8) << 20), "each partition is prefetched");
         assert_eq!(
             memory_needed(&config, Some(1)),
-            (60 + 8 + 2 * 33 + 16) << 20,
+            (60 << 20) + (8 << 20) + 2 * lane + (16 << 20),
             "a worker without a partition has nothing"
         );
         let compile = config.sandbox.compile_memory.get();

@@ -41,7 +41,7 @@ fn finding(error: &ConfigError) -> Finding {
     let found = Finding::of_config(
         match error.code {
             Code::Module | Code::Unfit | Code::Sandbox => "transform",
-            Code::Topic | Code::Unreachable => "topic",
+            code if of_topics(code) => "topic",
             _ => "config",
         },
         error,
@@ -50,6 +50,11 @@ fn finding(error: &ConfigError) -> Finding {
         Some(name) if found.point == "transform" => found.about(name),
         _ => found,
     }
+}
+
+/// What asking the brokers for topics comes to.
+fn of_topics(code: Code) -> bool {
+    matches!(code, Code::Topic | Code::Denied | Code::Unreachable | Code::Authentication | Code::Tls)
 }
 
 /// `transforms.redact.module` is about `redact`: its name has no dots.
@@ -90,7 +95,7 @@ fn topics(fits: Option<&Fits>, brokers: bool, errors: &[ConfigError]) -> Vec<Fin
         };
         return fits.topics.iter().map(found).collect();
     }
-    match errors.iter().any(|error| matches!(error.code, Code::Topic | Code::Unreachable)) {
+    match errors.iter().any(|error| of_topics(error.code)) {
         true => Vec::new(),
         false => vec![Finding::ok("topic", "all exist")],
     }
