@@ -12,6 +12,10 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 use std::time::{Duration, Instant};
 
+/// How long a broker may take to say of a topic what it should, and for one answer.
+const METADATA_LIMIT: Duration = Duration::from_secs(60);
+const METADATA_TRY: Duration = Duration::from_secs(5);
+
 /// A record as written or read by the other side.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Record {
@@ -96,16 +100,19 @@ pub(crate) fn create_replicated_topics(
     }
     let consumer: BaseConsumer = client(bootstrap).create()?;
     for (name, partitions) in topics {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + METADATA_LIMIT;
         loop {
-            let metadata = consumer.fetch_metadata(Some(name), Duration::from_secs(5))?;
-            let ready = metadata.topics().first().is_some_and(|t| {
-                t.partitions().len() == *partitions as usize && t.partitions().iter().all(|p| p.leader() >= 0)
+            let metadata = consumer.fetch_metadata(Some(name), METADATA_TRY);
+            let ready = metadata.as_ref().is_ok_and(|metadata| {
+                metadata.topics().first().is_some_and(|t| {
+                    t.partitions().len() == *partitions as usize && t.partitions().iter().all(|p| p.leader() >= 0)
+                })
             });
             if ready {
                 break;
             }
             if Instant::now() > deadline {
+                metadata?;
                 bail!("topic {name} has no leaders");
             }
         }
@@ -122,13 +129,14 @@ pub fn delete_topic(bootstrap: &str, topic: &str) -> Result<()> {
         result.map_err(|(topic, code)| anyhow::anyhow!("topic {topic}: {code}"))?;
     }
     let consumer: BaseConsumer = client(bootstrap).create()?;
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + METADATA_LIMIT;
     loop {
-        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(5))?;
-        if metadata.topics().first().is_none_or(|t| t.error().is_some()) {
+        let metadata = consumer.fetch_metadata(Some(topic), METADATA_TRY);
+        if metadata.as_ref().is_ok_and(|m| m.topics().first().is_none_or(|t| t.error().is_some())) {
             return Ok(());
         }
         if Instant::now() > deadline {
+            metadata?;
             bail!("topic {topic} is still there");
         }
     }

@@ -29,6 +29,12 @@ pub struct Launch<'a> {
     pub log: &'a Path,
 }
 
+/// Whether a variable changes what a Pelton does: those of whoever runs the tests are not for it.
+fn configures(variable: &str) -> bool {
+    ["PELTON_", "OTEL_"].iter().any(|prefix| variable.starts_with(prefix))
+        || variable.to_ascii_lowercase().ends_with("_proxy")
+}
+
 /// The binary under test: `PELTON_BIN`, else built now.
 ///
 /// # Panics
@@ -91,6 +97,8 @@ impl Pelton {
             .args(["run", "-c"])
             .arg(launch.config)
             .args(launch.args)
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| !configures(&name.to_string_lossy())))
             .env("PELTON_INSTANCE", launch.instance)
             .env("PELTON_LOG", std::env::var("PELTON_TEST_LOG").unwrap_or_else(|_| "info".into()))
             .env("XDG_CACHE_HOME", cache_dir())

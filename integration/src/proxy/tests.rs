@@ -195,9 +195,15 @@ fn what_was_stalled_arrives_when_the_stall_is_lifted_even_if_the_client_has_gone
 #[test]
 fn a_delay_is_for_whom_it_is_made_and_keeps_the_order() {
     let scene = Scene::new();
-    let delay = Duration::from_millis(200);
-    scene.proxy.rule(Scope::Process(process()), Effect::Delay(delay));
+    let delay = Duration::from_secs(1);
     let (mut slow, mut other) = (scene.connect(), scene.connect());
+    // Both are through to the broker before anything is delayed.
+    for (client, id) in [(&mut slow, CLIENT), (&mut other, "pelton-app/p1/0/0")] {
+        client.write_all(&request(0, 0, id, &[])).unwrap();
+        assert_eq!(correlation_of(&scene.next()), 0);
+        read_frame(client).unwrap();
+    }
+    scene.proxy.rule(Scope::Process(process()), Effect::Delay(delay));
     let start = Instant::now();
     slow.write_all(&request(0, 1, CLIENT, &[])).unwrap();
     slow.write_all(&request(0, 2, CLIENT, &[])).unwrap();

@@ -99,14 +99,16 @@ fn what_is_wrong_is_told_with_its_code_and_without_secrets() {
     assert!(!answer.to_string().contains(SECRET));
 
     // A second server that is not there is no more than a warning: clients start by the first.
+    // Its name is too long for one: nobody has to be asked for it who may not answer.
+    let nowhere = format!("{}.invalid:9092", "x".repeat(64));
     let spare = scene.config("", &[IDENTITY]).replace(
         &format!("bootstrap_servers: {}", scene.broker.bootstrap),
-        &format!("bootstrap_servers: '{}, nowhere.invalid:9092'", scene.broker.bootstrap),
+        &format!("bootstrap_servers: '{}, {nowhere}'", scene.broker.bootstrap),
     );
     let (_, answer) = ask(&spare, &["doctor"]);
     assert_eq!(
         of(&answer, "server"),
-        [format!("{}: ok -", scene.broker.bootstrap), "nowhere.invalid:9092: warn kafka.name".to_owned()],
+        [format!("{}: ok -", scene.broker.bootstrap), format!("{nowhere}: warn kafka.name")],
         "{answer:#}"
     );
 }

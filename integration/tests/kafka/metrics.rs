@@ -173,7 +173,9 @@ fn counts_go_on_over_a_reload_and_the_generation_is_told() {
     let scene = Scene::new("metricsreload", &TOPICS);
     let port = free_port();
     let marker = Step { name: "marker", guest: "marker", settings: "mark: a", ..IDENTITY };
-    let config = |mark: &str| quickly_observed(&scene.config("", &[Step { settings: mark, ..marker }]), port);
+    let config = |mark: &str| {
+        quickly_observed(&scene.config("reload_on_change: false", &[Step { settings: mark, ..marker }]), port)
+    };
     scene.produce("in", &numbered(0, 100));
     let mut pelton = Pelton::start(&config("mark: a"), "a");
     scene.reader("out").read(100, LONG);

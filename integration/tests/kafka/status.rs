@@ -28,7 +28,7 @@ fn page_and_api_tell_of_a_run_with_a_dead_letter() {
     let scene = Scene::new("status", &[("in", 2), ("out", 2), ("dead", 1)]);
     let port = free_port();
     let step = |settings| Step { settings, dead_letters: Some("dead"), ..MARKER };
-    let config = |settings| with_admin(&scene.config("", &[step(settings)]), port);
+    let config = |settings| with_admin(&scene.config("reload_on_change: false", &[step(settings)]), port);
     let env = [("PELTON_TEST_TOKEN", TOKEN)];
     let mut pelton = Pelton::start_in(&config("mark: a, trap: 50"), "a", &[], &env);
     let records: Vec<Record> = numbered(1, 100);
@@ -101,8 +101,9 @@ fn a_pause_by_hand_outlasts_a_reload_and_loses_nothing() {
     let (socket, port) = (home.path().join("admin"), free_port());
     let beside = Step { name: "neighbour", input: "beside", output: "past", ..IDENTITY };
     let admin = format!("admin: {{ listen: \"127.0.0.1:{port}\", socket: {} }}", socket.display());
-    let config =
-        |settings: &str| scene.config("", &[Step { settings, ..MARKER }, beside]).replace("admin: off", &admin);
+    let config = |settings: &str| {
+        scene.config("reload_on_change: false", &[Step { settings, ..MARKER }, beside]).replace("admin: off", &admin)
+    };
     let (a, b) = (config("mark: a"), config("mark: b"));
     let mut pelton = Pelton::start(&a, "a");
     let (mut out, mut past) = (scene.reader("out"), scene.reader("past"));

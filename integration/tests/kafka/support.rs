@@ -174,7 +174,7 @@ pub fn with_quick_statistics(config: &str) -> String {
 /// A configuration with a Unix socket, which takes orders.
 pub fn with_socket(scene: &Scene, socket: &std::path::Path, step: Step<'_>, more: &str) -> String {
     let admin = format!("admin: {{ listen: \"127.0.0.1:0\", socket: {} }}", socket.display());
-    scene.config("", &[step]).replace("admin: off", &admin) + more
+    scene.config("reload_on_change: false", &[step]).replace("admin: off", &admin) + more
 }
 
 /// `pelton ARGS` against the process of this configuration: exit code, and the answer.

@@ -324,7 +324,7 @@ fn dead_letters_are_counted_shown_and_sent_through_again_as_they_were() {
 
 #[test]
 fn a_replay_that_is_killed_and_run_again_sends_each_dead_letter_once() {
-    const COUNT: usize = 20_000;
+    const COUNT: usize = 40_000;
     let scene = Scene::new("replaykill", &[("in", 4), ("out", 1), ("dead", 4)]);
     let config = scene.config("", &[REDACT]);
     scene.produce("dead", &letters(&scene, COUNT, 4));
@@ -333,8 +333,9 @@ fn a_replay_that_is_killed_and_run_again_sends_each_dead_letter_once() {
         let mut run = Running::start(&scene, &config, &REPLAY);
         eventually("some are replayed", LONG, || {
             target.poll(Duration::from_millis(10)).unwrap();
-            assert_eq!(run.ended(), None, "it ended before it could be killed");
-            (target.records.len() > portion * COUNT / 5).then_some(())
+            let some = target.records.len() > portion * COUNT / 10;
+            assert!(some || run.ended().is_none(), "it ended before it could be killed");
+            some.then_some(())
         });
     }
     let last = done(&scene, &config, &[&REPLAY[..], &["--output", "json"]].concat()).json();

@@ -135,13 +135,17 @@ fn fill(mock: &Mock, partitions: i32, count: usize) {
 fn a_commit_takes_milliseconds_not_the_hundred_of_the_rust_wrapper() {
     let mock = mock(&[("out", 2)]);
     let producer = producer(&mock, true, &["out"]);
-    let start = Instant::now();
-    for _ in 0..20 {
+    let transaction = |_| {
+        let start = Instant::now();
         producer.begin().unwrap();
         producer.produce(&record(b"x", ANY)).unwrap();
         producer.commit().unwrap();
-    }
-    assert!(start.elapsed() < Duration::from_millis(20 * 60), "{:?} for 20 transactions", start.elapsed());
+        start.elapsed()
+    };
+    let mut took: Vec<Duration> = (0..20).map(transaction).collect();
+    took.sort_unstable();
+    // Of the quicker half, since a stall of the machine is not the wrapper's.
+    assert!(took[10] < Duration::from_millis(60), "{took:?}");
 }
 
 /// librdkafka 2.12 frees the interceptors of a configuration whose client it cannot make, and would again.

@@ -33,10 +33,10 @@ pub struct Sources {
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub config: Config,
-    /// The files it came from, to watch.
+    /// The files it came from.
     pub files: Vec<PathBuf>,
     /// What these were like before they were read.
-    pub seen: Likeness,
+    pub read: Stamps,
     pub(super) tree: Node,
 }
 
@@ -90,7 +90,7 @@ impl fmt::Debug for Sources {
 /// # Errors
 /// Everything that is wrong, in the order of the files.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
-    let seen = likeness(&sources.files);
+    let read = Stamps::of(sources.files.iter().cloned());
     let mut errors = Vec::new();
     let (mut tree, readable) = merged(sources, &mut errors);
     if readable {
@@ -108,22 +108,43 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         return Err(sorted(errors, sources));
     }
     match serde_json::from_value(tree.to_json()) {
-        Ok(config) => Ok(Loaded { config, files: sources.files.clone(), seen, tree }),
+        Ok(config) => Ok(Loaded { config, files: sources.files.clone(), read, tree }),
         // Schema and types say the same, a property test sees to it; still no reason to panic.
         Err(_) => Err(unfit()),
     }
 }
 
-/// What a file is like: a change of it is a change of the file, by whatever way (rename, symbolic link, in place).
-pub type Likeness = Vec<Option<(u64, u64, u64, i64, i64)>>;
+/// Some files, and what each was like at one moment (`None`: it was not there). The stamp of a file that changes is another one
+/// afterwards, by whatever way it changes: renamed, by a symbolic link, in place.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Stamps(Vec<(PathBuf, Option<Stamp>)>);
 
-/// What these files are like now. A file that is not there is like none.
-pub fn likeness(files: &[PathBuf]) -> Likeness {
-    let of = |file: &PathBuf| {
-        let meta = fs::metadata(file).ok()?;
-        Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
-    };
-    files.iter().map(of).collect()
+/// Device, inode, size, and time of the last change.
+type Stamp = (u64, u64, u64, i64, i64);
+
+impl Stamps {
+    /// What these are like now.
+    pub fn of(files: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self::default().and(files)
+    }
+
+    /// And what these are like now.
+    pub fn and(mut self, files: impl IntoIterator<Item = PathBuf>) -> Self {
+        let stamp = |file: &PathBuf| -> Option<Stamp> {
+            let meta = fs::metadata(file).ok()?;
+            Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
+        };
+        self.0.extend(files.into_iter().map(|file| {
+            let stamp = stamp(&file);
+            (file, stamp)
+        }));
+        self
+    }
+
+    /// What the same files are like now.
+    pub fn anew(&self) -> Self {
+        Self::of(self.0.iter().map(|(file, _)| file.clone()))
+    }
 }
 
 /// `admin` alone, whatever the rest of the configuration says, and though there is none: for a probe, which must find a

@@ -29,7 +29,7 @@ mod tests;
 
 pub use error::{Code, ConfigError, ConfigErrors, Place};
 pub use librdkafka::{Side, VERSION as LIBRDKAFKA_VERSION, names as librdkafka_properties, owned_property, side};
-pub use load::{Likeness, Loaded, Sources, likeness, load, load_admin};
+pub use load::{Loaded, Sources, Stamps, load, load_admin};
 pub use reference::reference;
 pub use render::{Paint, Snippet};
 pub use schema::document as schema;

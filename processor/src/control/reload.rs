@@ -10,7 +10,7 @@ use super::prepare::{Problems, plan};
 use super::rollout::{self, Verdict};
 use super::topics::Topics;
 use super::transforms::{Making, Rejected, transforms};
-use crate::config::{self, Config, ConfigErrors, Likeness, Loaded, Paint, Sources};
+use crate::config::{self, Config, ConfigErrors, Loaded, Paint, Sources, Stamps};
 use crate::dataplane::breaker::{Allowance, Breaker};
 use crate::dataplane::desired::Desired;
 use crate::dataplane::plan::{Plan, TransformPlan};
@@ -20,7 +20,6 @@ use pelton_sandbox::{Engine, Generation};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -40,8 +39,8 @@ pub struct Reloader {
     pub counts: Arc<ReloadCounts>,
     /// What the process goes by, without its secrets; for whoever asks.
     pub shown: Arc<Mutex<Value>>,
-    /// Of the present configuration; never held for long.
-    files: Mutex<Vec<PathBuf>>,
+    /// What the last reload read; never held for long.
+    read: Mutex<Stamps>,
 }
 
 #[derive(Debug)]
@@ -75,21 +74,40 @@ enum Refused {
 impl Reloader {
     pub fn new(
         sources: Sources,
-        loaded: &Loaded,
+        (loaded, read): (&Loaded, Stamps),
         engine: Engine,
         cluster: Properties,
         desired: Arc<Desired>,
         generations: Arc<Generations>,
     ) -> Self {
-        let files = Mutex::new(files(&sources, &loaded.config));
+        let read = Mutex::new(read);
         let shown = Arc::new(Mutex::new(loaded.to_json(false)));
         let state = Mutex::new(State { config: loaded.config.clone(), rejected: Rejected::new() });
-        Reloader { sources, engine, cluster, desired, generations, state, files, shown, counts: Arc::default() }
+        Reloader { sources, engine, cluster, desired, generations, state, read, shown, counts: Arc::default() }
     }
 
-    /// The files whose change asks for a reload: configurations, modules, signatures.
-    pub fn files(&self) -> Vec<PathBuf> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The files whose change asks for a reload, as the last one read them: configurations, modules, signatures. Those of a
+    /// configuration that was refused are among them, so that a module that it lacked is noticed when it comes.
+    pub fn read(&self) -> Stamps {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_read(&self, loaded: &Loaded) {
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = read_by(loaded);
+    }
+
+    /// The configuration as it is now.
+    fn load(&self) -> Result<Loaded, Refused> {
+        let loaded = config::load(&self.sources);
+        match &loaded {
+            Ok(loaded) => self.note_read(loaded),
+            // Without what it refers to it may be right.
+            Err(_) => {
+                let alone = Sources { outside: false, ..self.sources.clone() };
+                config::load(&alone).iter().for_each(|loaded| self.note_read(loaded));
+            }
+        }
+        loaded.map_err(Refused::Config)
     }
 
     /// Reads everything anew. Blocks: reading, compiling, configuring. `retry`: also what was rolled back.
@@ -124,7 +142,7 @@ impl Reloader {
 
     /// The next plan, `None` where it would be the present one.
     fn next(&self, state: &mut State, cause: &str) -> Result<Option<Plan>, Refused> {
-        let loaded = config::load(&self.sources).map_err(Refused::Config)?;
+        let loaded = self.load()?;
         let fixed = fixed(&state.config, &loaded.config);
         if !fixed.is_empty() {
             return Err(Refused::Fixed(fixed));
@@ -140,7 +158,6 @@ impl Reloader {
             return Err(Refused::Config(errors));
         }
         let plan = plan(&loaded.config, topics, transforms, Some(&old));
-        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files(&self.sources, &loaded.config);
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = loaded.to_json(false);
         state.config = loaded.config;
         if !is_same(&old, &plan) {
@@ -343,19 +360,11 @@ fn is_same(old: &Plan, new: &Plan) -> bool {
     counts && transforms && allowances && old.inputs == new.inputs && old.outputs == new.outputs
 }
 
-/// The files that a configuration is made of, to watch: its own first.
-fn files(sources: &Sources, config: &Config) -> Vec<PathBuf> {
-    sources.files.iter().cloned().chain(of_transforms(config)).collect()
-}
-
-fn of_transforms(config: &Config) -> impl Iterator<Item = PathBuf> + '_ {
-    config.transforms.values().flat_map(|t| [t.module.clone(), t.signature_file()])
-}
-
-/// What the files of a configuration are like that was just loaded: its own as of before that, since they may have changed.
-pub fn likeness_of(loaded: &Loaded) -> Likeness {
-    let of_transforms: Vec<PathBuf> = of_transforms(&loaded.config).collect();
-    loaded.seen.iter().copied().chain(config::likeness(&of_transforms)).collect()
+/// The files of a configuration that was just loaded: its own as of before that, since they may have changed; modules and
+/// signatures, which are read next, as they are now.
+pub fn read_by(loaded: &Loaded) -> Stamps {
+    let of_transforms = loaded.config.transforms.values().flat_map(|t| [t.module.clone(), t.signature_file()]);
+    loaded.read.clone().and(of_transforms)
 }
 
 /// The keys that differ and cannot change while the process runs: all but the transforms.

@@ -11,7 +11,7 @@ use super::reload::{self, Reloader};
 use super::signals::{Signals, Stop};
 use super::triggers::{self, Triggers};
 use crate::admin::{self, Control};
-use crate::config::{Admin, Code, ConfigError, Likeness, Loaded, Sources, Tap};
+use crate::config::{Admin, Code, ConfigError, Loaded, Sources, Tap};
 use crate::dataplane::breaker::TimeSpent;
 use crate::dataplane::counters::{Counters, Totals, WorkerStatus};
 use crate::dataplane::isolation::Refusal;
@@ -113,7 +113,7 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
         Ok(signals) => signals,
         Err(error) => return Ended::Broken(format!("no signals: {error}")),
     };
-    let files = loaded.config.reload_on_change.then(|| reload::likeness_of(loaded));
+    let read = reload::read_by(loaded);
     // And asks whether we live.
     let status = match prepare::admin(loaded) {
         Ok(None) => Arc::new(admin::Status::new(None)),
@@ -163,10 +163,11 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
     }
     let Prepared { engine, producer, desired, generations, .. } = &prepared;
     let (desired, generations) = (Arc::clone(desired), Arc::clone(generations));
-    let reloader = Reloader::new(sources.clone(), loaded, engine.clone(), producer.clone(), desired, generations);
+    let reloader =
+        Reloader::new(sources.clone(), (loaded, read), engine.clone(), producer.clone(), desired, generations);
     let reloader = Arc::new(reloader);
-    let ended =
-        runtime.block_on(supervise(&prepared, &exporting, &reloader, parts, count, (&status, files), &mut signals));
+    let told = (&*status, loaded.config.reload_on_change);
+    let ended = runtime.block_on(supervise(&prepared, &exporting, &reloader, parts, count, told, &mut signals));
     exporting.stop();
     // Threads that hang in a call of librdkafka must not keep the process.
     runtime.shutdown_background();
@@ -197,7 +198,7 @@ async fn supervise(
     reloader: &Arc<Reloader>,
     parts: &impl Parts,
     count: usize,
-    (status, files): (&admin::Status, Option<Likeness>),
+    (status, watched): (&admin::Status, bool),
     signals: &mut Signals,
 ) -> Ended {
     let orders = Arc::new(Orders::default());
@@ -242,7 +243,7 @@ async fn supervise(
     status.started(Arc::clone(&observed), control);
     let pusher = exports::metrics(&prepared.identity, observed);
     let limited = tokio::spawn(limit::report());
-    let watch = files.map(|files| tokio::spawn(triggers::watch(Arc::clone(reloader), triggers.clone(), files)));
+    let watch = watched.then(|| tokio::spawn(triggers::watch(Arc::clone(reloader), triggers.clone())));
     let ended = until_all_end(&orders, &mut running, &mut reports, drain_limit, restart, &triggers, signals).await;
     if let Some(watch) = watch {
         watch.abort();

@@ -2,7 +2,6 @@
 //! time, on a thread that may block; reloads requested meanwhile become one.
 
 use super::reload::{Outcome, Reloader};
-use crate::config::{self, Likeness};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -112,24 +111,26 @@ async fn carry_out(reloader: Arc<Reloader>, mut asked: UnboundedReceiver<Asked>)
     }
 }
 
-/// Looks at the files that the configuration is made of. A change asks for a reload once it has stood still for a look: a
-/// file that is being written is not read. By polling, because a mounted volume tells nobody of its changes.
-///
-/// `known`: what they were like before the start read them.
-pub async fn watch(reloader: Arc<Reloader>, triggers: Triggers, mut known: Likeness) {
-    let mut seen = None;
+/// Looks at the files that the configuration is made of. What differs from what the last reload read asks for another one, once
+/// it has stood still for a look: a file that is being written is not read. By polling, because a mounted volume tells nobody
+/// of its changes.
+pub async fn watch(reloader: Arc<Reloader>, triggers: Triggers) {
+    let (mut seen, mut asked) = (None, None);
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let now = config::likeness(&reloader.files());
-        if now == known {
+        let read = reloader.read();
+        let look = (read.anew(), read);
+        let (now, read) = &look;
+        // What was asked for is still waited for, or could not be read.
+        if now == read || asked.as_ref() == Some(&look) {
             seen = None;
-        } else if seen.as_ref() == Some(&now) {
-            (known, seen) = (now, None);
+        } else if seen.as_ref() == Some(&look) {
+            (asked, seen) = (Some(look), None);
             triggers.reload("file");
         } else {
-            seen = Some(now);
+            seen = Some(look);
         }
     }
 }

@@ -83,8 +83,13 @@ fn alerts(prometheus: &Prometheus, deadline: Instant) -> Result<()> {
             wrong.push(format!("{name}: {} {}", rule["health"], rule["lastError"]));
         }
         for selector in selectors(query) {
-            if prometheus.query(&selector)?.is_empty() {
-                wrong.push(format!("{name}: nothing has {selector}"));
+            // A scrape may have failed: asked again while there is time.
+            while prometheus.query(&selector)?.is_empty() {
+                if Instant::now() > deadline {
+                    wrong.push(format!("{name}: nothing has {selector}"));
+                    break;
+                }
+                std::thread::park_timeout(Duration::from_millis(500));
             }
         }
         if rule["state"] == "firing" && name != "PeltonDeadLetters" {

@@ -55,7 +55,7 @@ impl Prometheus {
 
     /// `data` of an answer of its API.
     pub fn ask(&self, what: &str, query: &[(&str, &str)]) -> Result<Value> {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
         let request = agent.get(format!("{}/api/v1/{what}", self.address)).query_pairs(query.iter().copied());
         let mut answer: Value = serde_json::from_str(&request.call()?.body_mut().read_to_string()?)?;
         match answer["status"].as_str() {
