@@ -342,3 +342,33 @@ fn positions(bootstrap: &str, group: &str, (topic, partitions): (&str, i32), iso
         })
         .collect())
 }
+
+/// Another producer's transaction that is about to commit a position of a group, and does not.
+pub struct Undecided(BaseProducer);
+
+impl std::fmt::Debug for Undecided {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Undecided")
+    }
+}
+
+impl Undecided {
+    /// Position 0 of the topic's first partition.
+    pub fn begin(bootstrap: &str, group: &str, topic: &str) -> Result<Self> {
+        const LIMIT: Duration = Duration::from_secs(30);
+        let consumer: BaseConsumer = client(bootstrap).set("group.id", group).create()?;
+        let group = consumer.group_metadata().context("a consumer has a group")?;
+        let producer: BaseProducer =
+            client(bootstrap).set("transactional.id", format!("{topic}/undecided")).create()?;
+        let mut positions = TopicPartitionList::new();
+        positions.add_partition_offset(topic, 0, Offset::Offset(0))?;
+        producer.init_transactions(LIMIT)?;
+        producer.begin_transaction()?;
+        producer.send_offsets_to_transaction(&positions, &group, LIMIT)?;
+        Ok(Undecided(producer))
+    }
+
+    pub fn abort(self) -> Result<()> {
+        Ok(self.0.abort_transaction(Duration::from_secs(30))?)
+    }
+}

@@ -1,9 +1,11 @@
 //! What Pelton tells about itself is true, to the record; says nothing of the records; and comes whoever asks for it.
 
-use crate::support::{IDENTITY, LONG, Scene, Step, TESTER, numbered, observed, with_quick_statistics};
+use crate::support::{
+    IDENTITY, LONG, Scene, Step, TESTER, assert_each_once_in_order, numbered, numbers, observed, with_quick_statistics,
+};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::{metric, number_data_point};
-use pelton_integration::kafka::Record;
+use pelton_integration::kafka::{Record, Undecided};
 use pelton_integration::process::Pelton;
 use pelton_integration::scrape::{Scrape, collector, free_port, get};
 use pelton_integration::{eventually, guest};
@@ -165,6 +167,27 @@ fn lag_is_there_while_nothing_is_committed_and_gone_when_all_is() {
     scrape_until("it has caught up", &|scrape| {
         scrape.value(&of_topic("records")) == Some(0.0) && scrape.value(&of_topic("seconds")) == Some(0.0)
     });
+    assert_eq!(pelton.stop(), Some(0));
+}
+
+#[test]
+fn a_partition_of_which_nobody_knows_where_to_begin_is_told_and_read_once_somebody_does() {
+    let scene = Scene::new("noposition", &TOPICS);
+    let port = free_port();
+    let config = quickly_observed(&scene.config("", &[IDENTITY]), port);
+    let undecided = Undecided::begin(&scene.broker.bootstrap, &scene.name, &scene.topic("in")).unwrap();
+    let mut pelton = Pelton::start(&config, "a");
+    let waiting = "pelton_partitions_without_position{worker=\"0\"}";
+    let reach = |value| eventually(waiting, LONG, || Scrape::of(port).filter(|s| s.value(waiting) == Some(value)));
+    let to = |(record, partition): (Record, i32)| Record { partition, ..record };
+    scene.produce("in", &numbered(0, 100).into_iter().zip([0, 1].into_iter().cycle()).map(to).collect::<Vec<_>>());
+    // The other partition is read meanwhile.
+    let mut out = scene.reader("out");
+    assert!(numbers(out.read(50, LONG)).iter().all(|number| number % 2 == 1), "of the second partition");
+    reach(1.0);
+    undecided.abort().unwrap();
+    assert_each_once_in_order(out.read(100, LONG), 100);
+    reach(0.0);
     assert_eq!(pelton.stop(), Some(0));
 }
 

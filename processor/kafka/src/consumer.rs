@@ -366,6 +366,11 @@ impl Consumer {
         Some(statistics)
     }
 
+    /// How many assigned partitions are not read yet, because it is not known where to begin. Owning thread only.
+    pub fn without_position(&self) -> usize {
+        self.shared.parking.len()
+    }
+
     /// The fence for a transaction, as of now. Any thread.
     pub fn membership(&self) -> Result<GroupMetadata, NotAMember> {
         GroupMetadata::of(self.client.raw())

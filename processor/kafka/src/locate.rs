@@ -37,6 +37,30 @@ pub(crate) fn committed(
     Ok(partitions.iter().map(of).collect())
 }
 
+/// The same, where one partition does not keep the others from an answer: librdkafka answers for none of them while the position
+/// of one is undecided, so after half of the time it is asked about one half and then the other. Blocks until `until`.
+fn committed_apart(
+    rk: *mut sys::rd_kafka_t,
+    partitions: &[TopicPartition],
+    until: Instant,
+) -> Vec<Result<Option<Position>, TxnError>> {
+    let left = || until.saturating_duration_since(Instant::now());
+    let wait = if partitions.len() > 1 { left() / 2 } else { left() };
+    match committed(rk, partitions, wait) {
+        Ok(found) => found,
+        Err(error) if partitions.len() == 1 || error.fate == Fate::Stop => {
+            tracing::debug!(%error, "the group's positions cannot be looked up now");
+            vec![Err(error); partitions.len()]
+        }
+        Err(_) => {
+            let (first, second) = partitions.split_at(partitions.len() / 2);
+            let mut found = committed_apart(rk, first, Instant::now() + left() / 2);
+            found.extend(committed_apart(rk, second, until));
+            found
+        }
+    }
+}
+
 /// No partition's ends are waited for longer, so that one without a leader does not use up the time of the others.
 const ENDS_MAX: Duration = Duration::from_millis(300);
 
@@ -64,10 +88,7 @@ pub(crate) fn locate(rk: *mut sys::rd_kafka_t, partitions: &[(TopicPartition, St
     let deadline = Instant::now() + limit;
     let names: Vec<TopicPartition> = partitions.iter().map(|(p, _)| p.clone()).collect();
     // Half of the time is kept for the second question.
-    let committed = committed(rk, &names, limit / 2).unwrap_or_else(|error| {
-        tracing::debug!(%error, "the group's positions cannot be looked up now");
-        partitions.iter().map(|_| Err(error.clone())).collect()
-    });
+    let committed = committed_apart(rk, &names, Instant::now() + limit / 2);
     let place = |((partition, start), committed): (&(TopicPartition, Start), Result<Option<Position>, TxnError>)| {
         if let Err(error) = &committed
             && error.fate == Fate::Stop

@@ -15,12 +15,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use sys::rd_kafka_resp_err_t as Code;
 
-const LOOKUP_LIMIT: Duration = Duration::from_secs(1);
+const LOOKUP_LIMIT: Duration = Duration::from_secs(2);
 const LOOKUP_PAUSE: Duration = Duration::from_millis(100);
 /// So many records of parked partitions are dropped at a time.
 const EMPTIED_MAX: usize = 10_000;
 /// A new leader shows the whole log soon. What the log still lacks after so long was cut off.
 const BEYOND_END_MAX: Duration = Duration::from_secs(30);
+
+/// From so long on it is told that a place is still unknown.
+const UNKNOWN_LONG: Duration = Duration::from_secs(30);
 
 /// One stay of a partition in the parking.
 #[derive(Clone, Debug)]
@@ -31,6 +34,9 @@ pub(crate) struct Parked {
     pub start: Start,
     pub lane: usize,
     beyond_end_since: Option<Instant>,
+    since: Instant,
+    /// That it takes long.
+    told: bool,
 }
 
 /// Used by the consumer's owning thread only.
@@ -72,7 +78,19 @@ impl Parking {
         let number = self.stays.get();
         self.stays.set(number + 1);
         let partition = partition.clone();
-        self.waiting.borrow_mut().push(Parked { number, partition, start, lane, beyond_end_since: None });
+        self.waiting.borrow_mut().push(Parked {
+            number,
+            partition,
+            start,
+            lane,
+            beyond_end_since: None,
+            since: Instant::now(),
+            told: false,
+        });
+    }
+
+    pub fn len(&self) -> usize {
+        self.waiting.borrow().len()
     }
 
     pub fn has(&self, partition: &TopicPartition) -> bool {
@@ -128,7 +146,7 @@ impl Parking {
             };
             match place {
                 Place::At(position) => found.push((asked, position)),
-                Place::Unknown { .. } => {}
+                Place::Unknown { near } => parked.tell_if_long(near, now),
                 Place::BeyondEnd { committed, end, .. }
                     if since.is_some_and(|since| now.saturating_duration_since(since) >= BEYOND_END_MAX) =>
                 {
@@ -169,6 +187,25 @@ impl Parking {
         if let Some(lookup) = self.lookup.borrow_mut().take() {
             let _ = lookup.thread.join();
         }
+    }
+}
+
+impl Parked {
+    fn tell_if_long(&mut self, near: Option<Position>, now: Instant) {
+        if self.told || now.saturating_duration_since(self.since) < UNKNOWN_LONG {
+            return;
+        }
+        self.told = true;
+        // Its end could be asked for: then the group's coordinator is what does not say.
+        let advice = if near.is_some() {
+            "look for a transaction that hangs (`kafka-transactions.sh find-hanging`) and at the group's coordinator"
+        } else {
+            "look whether the partition has a leader"
+        };
+        tracing::warn!(
+            partition = %self.partition, code = "input.no_position", advice,
+            "nothing is read: it is not known yet where to begin"
+        );
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Counters {
     pub rebalances: Counter,
     /// Partitions that it has now.
     pub partitions: Gauge,
+    /// Those of them of which it is not known yet where to begin.
+    pub without_position: Gauge,
     /// Nanoseconds in which it did not wait.
     pub busy: Counter,
     /// Nanoseconds in which it could not go on because of the brokers: no room in the producer's queue, or every lane at
@@ -161,6 +163,7 @@ impl Default for Counters {
             abandoned: Counter::default(),
             rebalances: Counter::default(),
             partitions: Gauge::default(),
+            without_position: Gauge::default(),
             busy: Counter::default(),
             blocked: Counter::default(),
             commit: Histogram::new(&COMMIT),

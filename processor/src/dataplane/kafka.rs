@@ -27,6 +27,10 @@ impl Source for KafkaSource {
         self.consumer.fetch(lane, max, into)
     }
 
+    fn without_position(&self) -> usize {
+        self.consumer.without_position()
+    }
+
     fn seek(&mut self, positions: &[(TopicPartition, Position)]) -> Result<(), TxnError> {
         self.consumer.seek(positions)
     }

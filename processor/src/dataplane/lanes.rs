@@ -94,11 +94,12 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
         self.reporter.waited(before, now, by_brokers);
     }
 
-    /// Says how this worker stands, now and then.
-    pub fn publish(&mut self, now: Instant) {
+    /// Says how this worker stands, now and then. `without_position`: partitions of which it is not known where to begin.
+    pub fn publish(&mut self, without_position: usize, now: Instant) {
         if !self.reporter.is_due(now) {
             return;
         }
+        self.counters.without_position.set(without_position as u64);
         let ready = |lane: &&Lane<K>| lane.ready && lane.rollbacks < UNREADY_AFTER && lane.busy(now) < UNREADY_BUSY;
         let ready_lanes = self.lanes.iter().filter(ready).count() as u64;
         let lane = |partition: &TopicPartition| self.assignment.lane(partition).unwrap_or_default();

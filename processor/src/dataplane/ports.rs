@@ -29,6 +29,10 @@ pub trait Source {
     fn statistics(&mut self) -> Option<ConsumerStatistics> {
         None
     }
+    /// How many assigned partitions are not read yet, because it is not known where to begin: for observers.
+    fn without_position(&self) -> usize {
+        0
+    }
     /// Returns when there may be something to do, at the latest after `timeout`.
     fn wait(&mut self, timeout: Duration);
     /// Leaves the group. `false`: it could not within `limit`.

@@ -201,7 +201,9 @@ where
         let left = deadline.saturating_duration_since(self.source.now()).clamp(leave / 2, LEAVE_MAX);
         self.lanes.leave_by(self.source.now() + left);
         let closed = self.source.close(&mut self.lanes, left);
-        if !closed {
+        // Who was never let in has nobody waiting.
+        let refused = matches!(result, Err(WorkerError::Consumer(ConsumerError::Refused { .. })));
+        if !closed && !refused {
             tracing::warn!("the group was not left in time: its other members wait for the session to end");
         }
         result
@@ -229,7 +231,7 @@ where
         self.hold_and_let_go()?;
         self.take_up_plan()?;
         self.reposition()?;
-        self.lanes.publish(self.source.now());
+        self.lanes.publish(self.source.without_position(), self.source.now());
         let mut busy = false;
         for lane in 0..self.lanes.count() {
             if self.lanes.takes(lane, self.source.now()) {

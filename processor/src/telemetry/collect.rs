@@ -152,6 +152,7 @@ fn of_workers(workers: &[Arc<Counters>]) -> Vec<Family> {
         each(&is::LEFT_BEHIND, |w| Value::Integer(w.left_behind.load(Ordering::Relaxed))),
         each(&is::REBALANCES, |w| Value::Integer(w.rebalances.get())),
         each(&is::PARTITIONS, |w| Value::Integer(w.partitions.get())),
+        each(&is::WITHOUT_POSITION, |w| Value::Integer(w.without_position.get())),
         each(&is::BUSY, |w| seconds(w.busy.get())),
         each(&is::BACKPRESSURE, |w| seconds(w.blocked.get())),
     ];

@@ -93,6 +93,9 @@ definitions! {
     PARTITIONS: "pelton_assigned_partitions" Gauge "{partition}" ["worker"]
         "Partitions assigned to the worker."
         "0 while others have many: more workers than partitions, or a member that cannot join the group."
+    WITHOUT_POSITION: "pelton_partitions_without_position" Gauge "{partition}" ["worker"]
+        "Assigned partitions that are not read yet, because it is not known where to begin."
+        "Above 0 for minutes: a partition without a leader, a coordinator that does not answer, or another producer's transaction that hangs. The log names the partition after 30 seconds (`input.no_position`). Such a partition has no lag."
     LAG_RECORDS: "pelton_lag_records" Gauge "{record}" ["topic"]
         "Offsets between the committed positions and the ends of the partitions that this process has."
         "For the whole group, sum over processes. The ends are those of the last fetch, read every five seconds, for read_committed readers: what an open transaction wrote does not count, and the value of a partition that is paused or without a leader stands still. A partition appears once its end is known. With `observe.partition_metrics` there is one series for each partition, with the label `partition`: sum them by topic."
