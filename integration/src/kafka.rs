@@ -358,8 +358,11 @@ impl Undecided {
         const LIMIT: Duration = Duration::from_secs(30);
         let consumer: BaseConsumer = client(bootstrap).set("group.id", group).create()?;
         let group = consumer.group_metadata().context("a consumer has a group")?;
-        let producer: BaseProducer =
-            client(bootstrap).set("transactional.id", format!("{topic}/undecided")).create()?;
+        let producer: BaseProducer = client(bootstrap)
+            .set("transactional.id", format!("{topic}/undecided"))
+            // So that nobody else ends it.
+            .set("transaction.timeout.ms", "600000")
+            .create()?;
         let mut positions = TopicPartitionList::new();
         positions.add_partition_offset(topic, 0, Offset::Offset(0))?;
         producer.init_transactions(LIMIT)?;

@@ -84,9 +84,18 @@ impl Pelton {
     /// # Panics
     /// When the process was not started by [`Pelton::start`].
     pub fn reconfigure(&self, config: &str) {
-        let home = self._home.as_ref().expect("it has a home").path();
-        fs::write(home.join("config.next"), config).expect("the configuration is written");
-        fs::rename(home.join("config.next"), home.join("config.yaml")).expect("it takes the place of the old one");
+        let file = self.config();
+        let next = file.with_extension("next");
+        fs::write(&next, config).expect("the configuration is written");
+        fs::rename(next, file).expect("it takes the place of the old one");
+    }
+
+    /// The configuration's file.
+    ///
+    /// # Panics
+    /// When the process was not started by [`Pelton::start`].
+    pub fn config(&self) -> PathBuf {
+        self._home.as_ref().expect("it has a home").path().join("config.yaml")
     }
 
     /// The process ends with the thread that calls this.

@@ -121,21 +121,4 @@ mod tests {
         let slow: Vec<f64> = (0..5).map(|_| slowness()).collect();
         assert!(slow.iter().all(|slow| (1.0..=SLOWEST).contains(slow)), "{slow:?}");
     }
-
-    /// Of small blocks: those end at the arena's end, which glibc keeps.
-    #[test]
-    fn what_a_thread_has_freed_is_not_resident() {
-        let _alone = alone();
-        let (taken, left) = std::thread::spawn(|| {
-            let before = resident();
-            let blocks: Vec<Vec<u8>> = (0..200_000).map(|_| vec![1; 32]).collect();
-            let taken = resident().saturating_sub(before);
-            drop(std::hint::black_box(blocks));
-            (taken, resident().saturating_sub(before))
-        })
-        .join()
-        .unwrap();
-        assert!(taken > 6 << 20, "{taken}");
-        assert!(left < 1 << 20, "{left}");
-    }
 }

@@ -79,3 +79,20 @@ fn the_corpus_is_as_large_as_it_should_be_and_names_each_attack_once() {
     assert_eq!(names.len(), attacks.len());
     assert!(attacks.len() >= 150, "{}", attacks.len());
 }
+
+/// Of small blocks: those end at the arena's end, which glibc keeps.
+#[test]
+fn what_a_thread_has_freed_is_not_resident() {
+    let _alone = measure::alone();
+    let (taken, left) = std::thread::spawn(|| {
+        let before = measure::resident();
+        let blocks: Vec<Vec<u8>> = (0..200_000).map(|_| vec![1; 32]).collect();
+        let taken = measure::resident().saturating_sub(before);
+        drop(std::hint::black_box(blocks));
+        (taken, measure::resident().saturating_sub(before))
+    })
+    .join()
+    .unwrap();
+    assert!(taken > 6 << 20, "{taken}");
+    assert!(left < 1 << 20, "{left}");
+}

@@ -145,6 +145,12 @@ fn a_module_that_comes_after_its_configuration_is_taken_up_once_it_is_there() {
     let log = pelton.log();
     assert_eq!(log.matches("code=\"reload.refused\"").count(), 1, "refused once: {log}");
     assert!(!log.contains("reload: nothing has changed"), "nothing is read again that was read: {log}");
+    // Away for a while, and back as it was: the last reload is a successful one.
+    let (there, away) = (pelton.config(), pelton.config().with_extension("away"));
+    fs::rename(&there, &away).unwrap();
+    times("code=\"reload.refused\"", 2);
+    fs::rename(&away, &there).unwrap();
+    times("reload: nothing has changed", 1);
     scene.produce("in", &numbered(0, 100));
     assert!(scene.reader("out").read(100, LONG).iter().all(|r| r.header("mark").as_deref() == Some("c")));
     assert_eq!(pelton.stop(), Some(0));

@@ -11,7 +11,7 @@ use crate::client::{Client, Queue, on_error};
 use crate::error::{ClientError, Fate, TxnError, call_error, check, classify, name_of, text_of};
 use crate::group::{GroupMetadata, NotAMember};
 use crate::list::{List, entries};
-use crate::locate::{self, Place};
+use crate::locate::{self, Ask, Place};
 use crate::parking::Parking;
 use crate::position::{PartitionProgress, Position, TopicPartition};
 use crate::properties::Properties;
@@ -121,13 +121,13 @@ impl Shared {
         lanes: &[usize],
     ) {
         let wanted: Vec<_> = partitions.iter().map(|p| (p.clone(), self.start(p))).collect();
-        let places = locate::locate(rk, &wanted, LOCATE_LIMIT);
+        let places = locate::locate(rk, &wanted, Ask::Waiting, LOCATE_LIMIT);
         for (i, (((partition, start), &lane), place)) in wanted.iter().zip(lanes).zip(places).enumerate() {
             // Parked at a real offset, never at a logical one: the answer to "where is the end" would come after the seek
             // that ends the parking, and win.
             let offset = match place {
                 Place::At(position) => position,
-                Place::Unknown { near } => near.unwrap_or(Position(0)),
+                Place::Unknown { near, .. } => near.unwrap_or(Position(0)),
                 Place::BeyondEnd { end, .. } => end,
                 Place::Refused(_) => Position(0),
             };
@@ -388,8 +388,10 @@ impl Consumer {
             .topics
             .borrow()
             .first()
-            .map(|(name, _)| TopicPartition { topic: Arc::clone(name), partition: 0 });
-        if let Err(error) = self.committed(any.as_slice(), limit.min(Duration::from_secs(2))) {
+            // One that there is not, of which no transaction can keep the position undecided.
+            .map(|(name, _)| TopicPartition { topic: Arc::clone(name), partition: i32::MAX });
+        // Whatever it says of that one is an answer.
+        if let Err(error) = locate::committed(self.client.raw(), any.as_slice(), limit.min(Duration::from_secs(2))) {
             match error.fate {
                 Fate::Stop => tracing::debug!(%error, "the group cannot be left"),
                 _ => tracing::warn!(%error, "the group's coordinator does not answer"),

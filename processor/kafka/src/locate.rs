@@ -5,6 +5,7 @@
 //! as never committed and begins at `auto.offset.reset` (decision 9). So every partition is assigned with an explicit
 //! offset, found here, and `auto.offset.reset` is `error`.
 
+use crate::admin;
 use crate::consumer::Start;
 use crate::error::{Fate, TxnError, classify, text_of};
 use crate::list::List;
@@ -29,35 +30,34 @@ pub(crate) fn committed(
         return Err(failed(code));
     }
     let found = list.entries();
-    let of = |wanted: &TopicPartition| match found.iter().find(|(p, ..)| p == wanted) {
-        Some((_, _, code)) if *code != Code::RD_KAFKA_RESP_ERR_NO_ERROR => Err(failed(*code)),
-        Some((_, offset, _)) if *offset >= 0 => Ok(Some(Position(*offset))),
-        _ => Ok(None),
-    };
-    Ok(partitions.iter().map(of).collect())
+    Ok(partitions.iter().map(|wanted| position(&found, wanted).map_err(failed)).collect())
 }
 
-/// The same, where one partition does not keep the others from an answer: librdkafka answers for none of them while the position
-/// of one is undecided, so after half of the time it is asked about one half and then the other. Blocks until `until`.
-fn committed_apart(
+/// How the group's positions are asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ask {
+    /// All together, waiting for those that are undecided: most are decided within milliseconds.
+    Waiting,
+    /// What is decided now. While one is undecided the other way has no answer for any of them.
+    Now,
+}
+
+/// The same without waiting: that a position is undecided is an error of its partition alone.
+fn committed_now(
     rk: *mut sys::rd_kafka_t,
     partitions: &[TopicPartition],
-    until: Instant,
-) -> Vec<Result<Option<Position>, TxnError>> {
-    let left = || until.saturating_duration_since(Instant::now());
-    let wait = if partitions.len() > 1 { left() / 2 } else { left() };
-    match committed(rk, partitions, wait) {
-        Ok(found) => found,
-        Err(error) if partitions.len() == 1 || error.fate == Fate::Stop => {
-            tracing::debug!(%error, "the group's positions cannot be looked up now");
-            vec![Err(error); partitions.len()]
-        }
-        Err(_) => {
-            let (first, second) = partitions.split_at(partitions.len() / 2);
-            let mut found = committed_apart(rk, first, Instant::now() + left() / 2);
-            found.extend(committed_apart(rk, second, until));
-            found
-        }
+    timeout: Duration,
+) -> Result<Vec<Result<Option<Position>, TxnError>>, TxnError> {
+    let failed = |code| classify("committed", code, text_of(code), false, true);
+    let found = admin::positions_now(rk, partitions, timeout).map_err(failed)?;
+    Ok(partitions.iter().map(|wanted| position(&found, wanted).map_err(failed)).collect())
+}
+
+fn position(found: &[(TopicPartition, i64, Code)], wanted: &TopicPartition) -> Result<Option<Position>, Code> {
+    match found.iter().find(|(p, ..)| p == wanted) {
+        Some((_, _, code)) if *code != Code::RD_KAFKA_RESP_ERR_NO_ERROR => Err(*code),
+        Some((_, offset, _)) if *offset >= 0 => Ok(Some(Position(*offset))),
+        _ => Ok(None),
     }
 }
 
@@ -69,9 +69,10 @@ const ENDS_MAX: Duration = Duration::from_millis(300);
 pub(crate) enum Place {
     At(Position),
     /// Not yet. `near`: an offset that the log has, where that much is known: its end, where there is little to read, or a
-    /// committed one.
+    /// committed one. `leaderless`: nobody says where the log begins and ends; else the group's position is not known.
     Unknown {
         near: Option<Position>,
+        leaderless: bool,
     },
     /// The group has committed more than the log holds: a new leader does not show all of it yet, or the topic was cut
     /// off or made anew.
@@ -84,11 +85,23 @@ pub(crate) enum Place {
 }
 
 /// Where to begin with each partition. Blocks up to `limit`.
-pub(crate) fn locate(rk: *mut sys::rd_kafka_t, partitions: &[(TopicPartition, Start)], limit: Duration) -> Vec<Place> {
+pub(crate) fn locate(
+    rk: *mut sys::rd_kafka_t,
+    partitions: &[(TopicPartition, Start)],
+    ask: Ask,
+    limit: Duration,
+) -> Vec<Place> {
     let deadline = Instant::now() + limit;
     let names: Vec<TopicPartition> = partitions.iter().map(|(p, _)| p.clone()).collect();
     // Half of the time is kept for the second question.
-    let committed = committed_apart(rk, &names, Instant::now() + limit / 2);
+    let committed = match ask {
+        Ask::Waiting => committed(rk, &names, limit / 2),
+        Ask::Now => committed_now(rk, &names, limit / 2),
+    };
+    let committed = committed.unwrap_or_else(|error| {
+        tracing::debug!(%error, "the group's positions cannot be looked up now");
+        partitions.iter().map(|_| Err(error.clone())).collect()
+    });
     let place = |((partition, start), committed): (&(TopicPartition, Start), Result<Option<Position>, TxnError>)| {
         if let Err(error) = &committed
             && error.fate == Fate::Stop
@@ -98,10 +111,10 @@ pub(crate) fn locate(rk: *mut sys::rd_kafka_t, partitions: &[(TopicPartition, St
         let left = deadline.saturating_duration_since(Instant::now()).min(ENDS_MAX);
         let Some((low, end)) = (if left.is_zero() { None } else { ends(rk, partition, left) }) else {
             // Its leader is away. A committed position is where it will begin, most likely: a good place to park.
-            return Place::Unknown { near: committed.ok().flatten() };
+            return Place::Unknown { near: committed.ok().flatten(), leaderless: true };
         };
         match (committed, start) {
-            (Err(_), _) => Place::Unknown { near: Some(end) },
+            (Err(_), _) => Place::Unknown { near: Some(end), leaderless: false },
             (Ok(None), Start::Earliest) => Place::At(low),
             (Ok(None), Start::Latest) => Place::At(end),
             (Ok(Some(position)), _) if position < low => {

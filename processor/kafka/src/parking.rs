@@ -4,7 +4,7 @@
 
 use crate::client::{Client, Queue};
 use crate::consumer::{ConsumerError, Start};
-use crate::locate::{Place, locate};
+use crate::locate::{Ask, Place, locate};
 use crate::position::{Position, TopicPartition};
 use crate::wake::Wake;
 use rdkafka_sys as sys;
@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use sys::rd_kafka_resp_err_t as Code;
 
-const LOOKUP_LIMIT: Duration = Duration::from_secs(2);
+const LOOKUP_LIMIT: Duration = Duration::from_secs(1);
 const LOOKUP_PAUSE: Duration = Duration::from_millis(100);
 /// So many records of parked partitions are dropped at a time.
 const EMPTIED_MAX: usize = 10_000;
@@ -146,7 +146,7 @@ impl Parking {
             };
             match place {
                 Place::At(position) => found.push((asked, position)),
-                Place::Unknown { near } => parked.tell_if_long(near, now),
+                Place::Unknown { leaderless, .. } => parked.tell_if_long(leaderless, now),
                 Place::BeyondEnd { committed, end, .. }
                     if since.is_some_and(|since| now.saturating_duration_since(since) >= BEYOND_END_MAX) =>
                 {
@@ -191,16 +191,15 @@ impl Parking {
 }
 
 impl Parked {
-    fn tell_if_long(&mut self, near: Option<Position>, now: Instant) {
+    fn tell_if_long(&mut self, leaderless: bool, now: Instant) {
         if self.told || now.saturating_duration_since(self.since) < UNKNOWN_LONG {
             return;
         }
         self.told = true;
-        // Its end could be asked for: then the group's coordinator is what does not say.
-        let advice = if near.is_some() {
-            "look for a transaction that hangs (`kafka-transactions.sh find-hanging`) and at the group's coordinator"
-        } else {
+        let advice = if leaderless {
             "look whether the partition has a leader"
+        } else {
+            "look for a transaction that hangs (`kafka-transactions.sh find-hanging`) and at the group's coordinator"
         };
         tracing::warn!(
             partition = %self.partition, code = "input.no_position", advice,
@@ -214,7 +213,7 @@ impl Lookup {
         let wanted: Vec<_> = of.iter().map(|parked| (parked.partition.clone(), parked.start)).collect();
         let (client, wake) = (Arc::clone(client), Arc::clone(wake));
         let thread = std::thread::spawn(move || {
-            let places = locate(client.raw(), &wanted, LOOKUP_LIMIT);
+            let places = locate(client.raw(), &wanted, Ask::Now, LOOKUP_LIMIT);
             wake.notify();
             places
         });
@@ -263,7 +262,11 @@ mod tests {
         };
         assert_eq!(after(vec![beyond()], 0).unwrap(), 0);
         assert_eq!(after(vec![beyond()], 29).unwrap(), 0);
-        assert_eq!(after(vec![Place::Unknown { near: None }], 31).unwrap(), 0, "the leader went away: counted anew");
+        assert_eq!(
+            after(vec![Place::Unknown { near: None, leaderless: true }], 31).unwrap(),
+            0,
+            "the leader went away: counted anew"
+        );
         assert_eq!(after(vec![beyond()], 40).unwrap(), 0);
         let error = after(vec![beyond()], 71).unwrap_err();
         assert!(matches!(error, ConsumerError::BeyondEnd { end: Position(7), .. }), "{error}");

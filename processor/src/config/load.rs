@@ -119,7 +119,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Stamps(Vec<(PathBuf, Option<Stamp>)>);
 
-/// Device, inode, size, and time of the last change.
+/// Device, inode, size, and time of the last change, also of its mode.
 type Stamp = (u64, u64, u64, i64, i64);
 
 impl Stamps {
@@ -132,7 +132,7 @@ impl Stamps {
     pub fn and(mut self, files: impl IntoIterator<Item = PathBuf>) -> Self {
         let stamp = |file: &PathBuf| -> Option<Stamp> {
             let meta = fs::metadata(file).ok()?;
-            Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
+            Some((meta.dev(), meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec()))
         };
         self.0.extend(files.into_iter().map(|file| {
             let stamp = stamp(&file);

@@ -66,7 +66,8 @@ const ERRORS: &str = "
 ## Errors
 
 All errors are shown at once, each with its place; `pelton validate --output json` prints them for programs. The process
-exits with 78 before it has read a record (with 69 for `kafka.unreachable`). Codes are stable:
+exits with 78 before it has read a record (with 69 for `kafka.unreachable` and `kafka.tls`, with 77 for
+`kafka.authentication` and `kafka.denied`). Codes are stable:
 
 | code | means |
 |---|---|

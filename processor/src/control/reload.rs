@@ -92,22 +92,14 @@ impl Reloader {
         self.read.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn note_read(&self, loaded: &Loaded) {
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = read_by(loaded);
-    }
-
-    /// The configuration as it is now.
+    /// The configuration as it is now. What its files are like is noted before they are judged, whatever comes of that.
     fn load(&self) -> Result<Loaded, Refused> {
-        let loaded = config::load(&self.sources);
-        match &loaded {
-            Ok(loaded) => self.note_read(loaded),
-            // Without what it refers to it may be right.
-            Err(_) => {
-                let alone = Sources { outside: false, ..self.sources.clone() };
-                config::load(&alone).iter().for_each(|loaded| self.note_read(loaded));
-            }
-        }
-        loaded.map_err(Refused::Config)
+        let known = self.read().anew();
+        // Though it lacks what it refers to.
+        let alone = config::load(&Sources { outside: false, ..self.sources.clone() });
+        let read = alone.map_or(known, |alone| read_by(&alone));
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = read;
+        config::load(&self.sources).map_err(Refused::Config)
     }
 
     /// Reads everything anew. Blocks: reading, compiling, configuring. `retry`: also what was rolled back.

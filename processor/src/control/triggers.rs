@@ -123,7 +123,7 @@ pub async fn watch(reloader: Arc<Reloader>, triggers: Triggers) {
         let read = reloader.read();
         let look = (read.anew(), read);
         let (now, read) = &look;
-        // What was asked for is still waited for, or could not be read.
+        // What was asked for is still waited for.
         if now == read || asked.as_ref() == Some(&look) {
             seen = None;
         } else if seen.as_ref() == Some(&look) {
