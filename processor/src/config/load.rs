@@ -114,13 +114,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     }
 }
 
-/// Some files, and what each was like at one moment (`None`: it was not there). The stamp of a file that changes is another one
-/// afterwards, by whatever way it changes: renamed, by a symbolic link, in place.
+/// Some files, and what each was like at one moment (`None`: it was not there). A file that is written, replaced by a rename or
+/// by a symbolic link, or made readable, has another stamp afterwards.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Stamps(Vec<(PathBuf, Option<Stamp>)>);
 
-/// Device, inode, size, and time of the last change, also of its mode.
-type Stamp = (u64, u64, u64, i64, i64);
+/// Device, inode, size and time of the last write; and who may read it. Not the time of the last change of any kind: a kubelet
+/// may set the owner of mounted files again and again.
+type Stamp = ((u64, u64, u64, i64, i64), (u32, u32, u32));
 
 impl Stamps {
     /// What these are like now.
@@ -132,7 +133,8 @@ impl Stamps {
     pub fn and(mut self, files: impl IntoIterator<Item = PathBuf>) -> Self {
         let stamp = |file: &PathBuf| -> Option<Stamp> {
             let meta = fs::metadata(file).ok()?;
-            Some((meta.dev(), meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec()))
+            let content = (meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec());
+            Some((content, (meta.mode(), meta.uid(), meta.gid())))
         };
         self.0.extend(files.into_iter().map(|file| {
             let stamp = stamp(&file);
