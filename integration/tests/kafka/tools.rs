@@ -445,3 +445,20 @@ fn a_record_that_the_target_refuses_is_found_and_its_neighbours_pass() {
     assert!(rest.err.contains("4 dead letters replayed"), "{}", rest.err);
     assert_eq!(numbers(target.read(8, LONG)), [0, 1, 2, 3, 5, 6, 7, 8]);
 }
+
+/// What is done with the transaction afterwards fails because it has failed, whatever the reason.
+#[test]
+fn a_record_that_is_refused_while_others_are_still_queued_is_found_too() {
+    const COUNT: usize = 900;
+    let scene = Scene::new("replayearly", &[("in", 1), ("out", 1), ("dead", 1)]);
+    let config = scene.config("", &[REDACT]);
+    let small = scene.topic("small");
+    kafka::create_topics_with(&scene.broker.bootstrap, &[(&small, 1)], &[("max.message.bytes", "3000")]).unwrap();
+    let mut all = letters(&scene, COUNT, 1);
+    all[0].headers[0].1 = Some(vec![b'x'; 5_000]);
+    scene.produce("dead", &all);
+    let replay = [&REPLAY[..], &["--to", "TOPIC:small", "--pass-over"]].concat();
+    let report = done(&scene, &config, &[&replay[..], &["--output", "json"]].concat()).json();
+    assert_eq!(report["classes"][0]["replayed"], COUNT - 1, "{report}");
+    assert_eq!(numbers(scene.reader("small").read(COUNT - 1, LONG)), (1..COUNT).collect::<Vec<_>>());
+}

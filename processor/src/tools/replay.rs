@@ -307,7 +307,9 @@ impl Run<'_> {
                 if !matches!(error, ToolError::Fenced(_)) {
                     let _ = bounded(&producer, patience, |producer| producer.abort());
                 }
-                return Err(error);
+                // A refused record ends the transaction for whatever is called next; which it was is known after the abort.
+                let refused = producer.failed_delivery().filter(|failed| failed.blame == Blame::Record);
+                return Err(refused.map_or(error, failed));
             }
         };
         for (class, positions) in &filled.positions {
