@@ -87,16 +87,6 @@ impl AdminError {
     pub(crate) fn of(call: &'static str, partition: Option<TopicPartition>, code: Code) -> Self {
         AdminError::Refused { refusal: sorted(code), call, partition, name: name_of(code), text: text_of(code) }
     }
-
-    /// With the topic's name in its text.
-    fn about(self, topic: &str) -> Self {
-        match self {
-            AdminError::Refused { refusal, call, partition, name, text } => {
-                AdminError::Refused { refusal, call, partition, name, text: format!("topic `{topic}`: {text}") }
-            }
-            other => other,
-        }
-    }
 }
 
 fn sorted(code: Code) -> Refusal {
@@ -151,18 +141,16 @@ impl Admin {
 
     /// Does the topic exist, and with how many partitions? That it may not be seen is an error.
     pub fn topic(&self, topic: &str) -> Result<TopicInfo, AdminError> {
-        let info = self.cluster.topic(topic, self.patience).map_err(|error| match error {
-            ClientError::Call { call, name, text } => {
-                AdminError::Refused { refusal: Refusal::Unreachable, call, partition: None, name, text }
+        let refused = |refusal, call, name, text| AdminError::Refused { refusal, call, partition: None, name, text };
+        match self.cluster.topic(topic, self.patience) {
+            Ok(TopicInfo::Denied) => {
+                let code = Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+                let text = format!("topic `{topic}`: {}", text_of(code));
+                Err(refused(sorted(code), "metadata", name_of(code), text))
             }
-            other => other.into(),
-        })?;
-        match info {
-            TopicInfo::Denied => {
-                let error = AdminError::of("metadata", None, Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
-                Err(error.about(topic))
-            }
-            info => Ok(info),
+            Ok(info) => Ok(info),
+            Err(ClientError::Call { call, name, text }) => Err(refused(Refusal::Unreachable, call, name, text)),
+            Err(other) => Err(other.into()),
         }
     }
 
@@ -267,14 +255,7 @@ impl Admin {
         let options = self.options(Op::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS);
         // SAFETY: live options.
         done(unsafe { sys::rd_kafka_AdminOptions_set_require_stable_offsets(options.0, c_int::from(stable)) });
-        let found = self.group_offsets(CALL, |rk, queue| {
-            // SAFETY: live handle, name, list, options and queue; all are copied, the request is destroyed once.
-            unsafe {
-                let mut request = [sys::rd_kafka_ListConsumerGroupOffsets_new(name.as_ptr(), list.0)];
-                sys::rd_kafka_ListConsumerGroupOffsets(rk, request.as_mut_ptr(), 1, options.0, queue);
-                sys::rd_kafka_ListConsumerGroupOffsets_destroy(request[0]);
-            }
-        })?;
+        let found = self.group_offsets(CALL, |rk, queue| request_positions(rk, queue, &name, &list, &options))?;
         let position = |wanted: &TopicPartition| {
             let (_, offset) = found.iter().find(|(partition, _)| partition == wanted)?;
             (*offset >= 0).then_some(Position(*offset))
@@ -351,17 +332,11 @@ impl Admin {
     ) -> Result<Event, AdminError> {
         let deadline = Instant::now() + self.patience;
         loop {
-            // SAFETY: a live handle; the queue is ours.
-            let queue = Queue::own(unsafe { sys::rd_kafka_queue_new(self.cluster.raw()) });
-            send(self.cluster.raw(), queue.raw());
             // The request has a timeout of its own: this is a little longer, so that its error is what is seen.
-            let wait = self.patience.saturating_add(Duration::from_secs(2)).as_millis();
-            // SAFETY: a live queue; a returned event is ours.
-            let event = unsafe { sys::rd_kafka_queue_poll(queue.raw(), wait.try_into().unwrap_or(c_int::MAX)) };
-            if event.is_null() {
+            let wait = self.patience.saturating_add(Duration::from_secs(2));
+            let Some(event) = answer(self.cluster.raw(), wait, &send) else {
                 return Err(AdminError::of(call, None, Code::RD_KAFKA_RESP_ERR__TIMED_OUT));
-            }
-            let event = Event(event);
+            };
             // SAFETY: a live event.
             match unsafe { sys::rd_kafka_event_error(event.0) } {
                 Code::RD_KAFKA_RESP_ERR_NO_ERROR => return Ok(event),
@@ -397,26 +372,16 @@ pub(crate) fn positions_now(
     if found != sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK {
         return Err(Code::RD_KAFKA_RESP_ERR__UNKNOWN_GROUP);
     }
+    // SAFETY: written above.
+    let group = unsafe { CStr::from_ptr(group.as_ptr()) };
     let list = List::new(partitions.iter().map(|p| (p, i64::from(sys::RD_KAFKA_OFFSET_INVALID), -1)));
     let options = options(rk, Op::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, timeout);
     // SAFETY: live options.
     done(unsafe { sys::rd_kafka_AdminOptions_set_require_stable_offsets(options.0, 1) });
-    // SAFETY: a live handle; the queue is ours.
-    let queue = Queue::own(unsafe { sys::rd_kafka_queue_new(rk) });
-    // SAFETY: live handle, name, list, options and queue; all are copied, the request is destroyed once.
-    unsafe {
-        let mut request = [sys::rd_kafka_ListConsumerGroupOffsets_new(group.as_ptr(), list.0)];
-        sys::rd_kafka_ListConsumerGroupOffsets(rk, request.as_mut_ptr(), 1, options.0, queue.raw());
-        sys::rd_kafka_ListConsumerGroupOffsets_destroy(request[0]);
-    }
     // The request has the timeout itself: its error is what is to be seen.
-    let wait = timeout.saturating_add(Duration::from_millis(200)).as_millis();
-    // SAFETY: a live queue; a returned event is ours.
-    let event = unsafe { sys::rd_kafka_queue_poll(queue.raw(), wait.try_into().unwrap_or(c_int::MAX)) };
-    if event.is_null() {
-        return Err(Code::RD_KAFKA_RESP_ERR__TIMED_OUT);
-    }
-    let event = Event(event);
+    let wait = timeout.saturating_add(Duration::from_millis(200));
+    let event = answer(rk, wait, |rk, queue| request_positions(rk, queue, group, &list, &options))
+        .ok_or(Code::RD_KAFKA_RESP_ERR__TIMED_OUT)?;
     // SAFETY: a live event.
     match unsafe { sys::rd_kafka_event_error(event.0) } {
         Code::RD_KAFKA_RESP_ERR_NO_ERROR => {}
@@ -427,6 +392,36 @@ pub(crate) fn positions_now(
         (Code::RD_KAFKA_RESP_ERR_NO_ERROR, found) => Ok(found),
         (code, _) => Err(code),
     }
+}
+
+fn request_positions(
+    rk: *mut sys::rd_kafka_t,
+    queue: *mut sys::rd_kafka_queue_t,
+    group: &CStr,
+    list: &List,
+    options: &Options,
+) {
+    // SAFETY: live handle, name, list, options and queue; all are copied, the request is destroyed once.
+    unsafe {
+        let mut request = [sys::rd_kafka_ListConsumerGroupOffsets_new(group.as_ptr(), list.0)];
+        sys::rd_kafka_ListConsumerGroupOffsets(rk, request.as_mut_ptr(), 1, options.0, queue);
+        sys::rd_kafka_ListConsumerGroupOffsets_destroy(request[0]);
+    }
+}
+
+/// Sends once and waits for the one event that answers. `None`: it has not come within `wait`.
+fn answer(
+    rk: *mut sys::rd_kafka_t,
+    wait: Duration,
+    send: impl Fn(*mut sys::rd_kafka_t, *mut sys::rd_kafka_queue_t),
+) -> Option<Event> {
+    // SAFETY: a live handle; the queue is ours.
+    let queue = Queue::own(unsafe { sys::rd_kafka_queue_new(rk) });
+    send(rk, queue.raw());
+    let ms = wait.as_millis().try_into().unwrap_or(c_int::MAX);
+    // SAFETY: a live queue; a returned event is ours.
+    let event = unsafe { sys::rd_kafka_queue_poll(queue.raw(), ms) };
+    (!event.is_null()).then(|| Event(event))
 }
 
 fn options(rk: *mut sys::rd_kafka_t, op: Op, timeout: Duration) -> Options {

@@ -17,7 +17,7 @@ use crate::control::{diagnosis, prepare};
 use pelton_kafka::{
     Admin, AdminError, ClientError, Properties, Refusal, TopicInfo, TopicPartition, TxnError, Unreached,
 };
-use std::cell::OnceCell;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ impl From<AdminError> for ToolError {
 pub struct Cluster<'a> {
     pub config: &'a Config,
     pub admin: Admin,
-    reached: OnceCell<()>,
+    reached: Cell<bool>,
     consumer: Properties,
     producer: Properties,
 }
@@ -145,7 +145,7 @@ impl<'a> Cluster<'a> {
         // Under the application's own name, where it has rights; nobody ever joins it.
         let consumer = consumer.with("group.id", format!("{}/@tools", loaded.config.application));
         let admin = Admin::new(&consumer, PATIENCE)?;
-        Ok(Cluster { config: &loaded.config, admin, reached: OnceCell::new(), consumer, producer })
+        Ok(Cluster { config: &loaded.config, admin, reached: Cell::new(false), consumer, producer })
     }
 
     pub fn application(&self) -> &str {
@@ -155,10 +155,10 @@ impl<'a> Cluster<'a> {
     /// Before the first question: waits until a broker answers. Where none does this says why, which the calls of [`Admin`]
     /// do not.
     pub fn reach(&self) -> Result<(), ToolError> {
-        if self.reached.get().is_none() {
+        if !self.reached.get() {
             let cluster = pelton_kafka::Cluster::new(&self.producer)?;
             cluster.reach(PATIENCE).map_err(ToolError::Unreached)?;
-            self.reached.get_or_init(|| ());
+            self.reached.set(true);
         }
         Ok(())
     }
