@@ -255,7 +255,14 @@ impl Admin {
         let options = self.options(Op::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS);
         // SAFETY: live options.
         done(unsafe { sys::rd_kafka_AdminOptions_set_require_stable_offsets(options.0, c_int::from(stable)) });
-        let found = self.group_offsets(CALL, |rk, queue| request_positions(rk, queue, &name, &list, &options))?;
+        let found = self.group_offsets(CALL, |rk, queue| {
+            // SAFETY: live handle, name, list, options and queue; all are copied, the request is destroyed once.
+            unsafe {
+                let mut request = [sys::rd_kafka_ListConsumerGroupOffsets_new(name.as_ptr(), list.0)];
+                sys::rd_kafka_ListConsumerGroupOffsets(rk, request.as_mut_ptr(), 1, options.0, queue);
+                sys::rd_kafka_ListConsumerGroupOffsets_destroy(request[0]);
+            }
+        })?;
         let position = |wanted: &TopicPartition| {
             let (_, offset) = found.iter().find(|(partition, _)| partition == wanted)?;
             (*offset >= 0).then_some(Position(*offset))
@@ -321,7 +328,14 @@ impl Admin {
     }
 
     pub(crate) fn options(&self, op: Op) -> Options {
-        options(self.cluster.raw(), op, self.patience)
+        // SAFETY: a live handle; the options are owned by us.
+        let options = Options(unsafe { sys::rd_kafka_AdminOptions_new(self.cluster.raw(), op) });
+        let mut text = [0 as c_char; 128];
+        let ms = self.patience.as_millis().try_into().unwrap_or(c_int::MAX);
+        // SAFETY: live options; at most `text.len()` bytes are written. It refuses only what is out of its range, and
+        // keeps its default then.
+        unsafe { sys::rd_kafka_AdminOptions_set_request_timeout(options.0, ms, text.as_mut_ptr(), text.len()) };
+        options
     }
 
     /// Sends and waits for the one event that answers.
@@ -332,11 +346,17 @@ impl Admin {
     ) -> Result<Event, AdminError> {
         let deadline = Instant::now() + self.patience;
         loop {
+            // SAFETY: a live handle; the queue is ours.
+            let queue = Queue::own(unsafe { sys::rd_kafka_queue_new(self.cluster.raw()) });
+            send(self.cluster.raw(), queue.raw());
             // The request has a timeout of its own: this is a little longer, so that its error is what is seen.
-            let wait = self.patience.saturating_add(Duration::from_secs(2));
-            let Some(event) = answer(self.cluster.raw(), wait, &send) else {
+            let wait = self.patience.saturating_add(Duration::from_secs(2)).as_millis();
+            // SAFETY: a live queue; a returned event is ours.
+            let event = unsafe { sys::rd_kafka_queue_poll(queue.raw(), wait.try_into().unwrap_or(c_int::MAX)) };
+            if event.is_null() {
                 return Err(AdminError::of(call, None, Code::RD_KAFKA_RESP_ERR__TIMED_OUT));
-            };
+            }
+            let event = Event(event);
             // SAFETY: a live event.
             match unsafe { sys::rd_kafka_event_error(event.0) } {
                 Code::RD_KAFKA_RESP_ERR_NO_ERROR => return Ok(event),
@@ -354,85 +374,6 @@ impl Admin {
             }
         }
     }
-}
-
-/// What the coordinator says now of the positions of the group that this consumer is of, each with an error of its own. Waits
-/// for no transaction. Blocks up to `timeout`, and a little longer where the coordinator is silent.
-pub(crate) fn positions_now(
-    rk: *mut sys::rd_kafka_t,
-    partitions: &[TopicPartition],
-    timeout: Duration,
-) -> Result<Vec<(TopicPartition, i64, Code)>, Code> {
-    let mut group = [0 as c_char; 1024];
-    let mut len = group.len();
-    // SAFETY: a live handle; its configuration lives as long; at most `len` bytes are written, with a zero at their end.
-    let found = unsafe {
-        sys::rd_kafka_conf_get(sys::rd_kafka_conf(rk), c"group.id".as_ptr(), group.as_mut_ptr(), &raw mut len)
-    };
-    if found != sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK {
-        return Err(Code::RD_KAFKA_RESP_ERR__UNKNOWN_GROUP);
-    }
-    // SAFETY: written above.
-    let group = unsafe { CStr::from_ptr(group.as_ptr()) };
-    let list = List::new(partitions.iter().map(|p| (p, i64::from(sys::RD_KAFKA_OFFSET_INVALID), -1)));
-    let options = options(rk, Op::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, timeout);
-    // SAFETY: live options.
-    done(unsafe { sys::rd_kafka_AdminOptions_set_require_stable_offsets(options.0, 1) });
-    // The request has the timeout itself: its error is what is to be seen.
-    let wait = timeout.saturating_add(Duration::from_millis(200));
-    let event = answer(rk, wait, |rk, queue| request_positions(rk, queue, group, &list, &options))
-        .ok_or(Code::RD_KAFKA_RESP_ERR__TIMED_OUT)?;
-    // SAFETY: a live event.
-    match unsafe { sys::rd_kafka_event_error(event.0) } {
-        Code::RD_KAFKA_RESP_ERR_NO_ERROR => {}
-        code => return Err(code),
-    }
-    // SAFETY: the event of this call.
-    match unsafe { group_result(&event) } {
-        (Code::RD_KAFKA_RESP_ERR_NO_ERROR, found) => Ok(found),
-        (code, _) => Err(code),
-    }
-}
-
-fn request_positions(
-    rk: *mut sys::rd_kafka_t,
-    queue: *mut sys::rd_kafka_queue_t,
-    group: &CStr,
-    list: &List,
-    options: &Options,
-) {
-    // SAFETY: live handle, name, list, options and queue; all are copied, the request is destroyed once.
-    unsafe {
-        let mut request = [sys::rd_kafka_ListConsumerGroupOffsets_new(group.as_ptr(), list.0)];
-        sys::rd_kafka_ListConsumerGroupOffsets(rk, request.as_mut_ptr(), 1, options.0, queue);
-        sys::rd_kafka_ListConsumerGroupOffsets_destroy(request[0]);
-    }
-}
-
-/// Sends once and waits for the one event that answers. `None`: it has not come within `wait`.
-fn answer(
-    rk: *mut sys::rd_kafka_t,
-    wait: Duration,
-    send: impl Fn(*mut sys::rd_kafka_t, *mut sys::rd_kafka_queue_t),
-) -> Option<Event> {
-    // SAFETY: a live handle; the queue is ours.
-    let queue = Queue::own(unsafe { sys::rd_kafka_queue_new(rk) });
-    send(rk, queue.raw());
-    let ms = wait.as_millis().try_into().unwrap_or(c_int::MAX);
-    // SAFETY: a live queue; a returned event is ours.
-    let event = unsafe { sys::rd_kafka_queue_poll(queue.raw(), ms) };
-    (!event.is_null()).then(|| Event(event))
-}
-
-fn options(rk: *mut sys::rd_kafka_t, op: Op, timeout: Duration) -> Options {
-    // SAFETY: a live handle; the options are owned by us.
-    let options = Options(unsafe { sys::rd_kafka_AdminOptions_new(rk, op) });
-    let mut text = [0 as c_char; 128];
-    let ms = timeout.as_millis().try_into().unwrap_or(c_int::MAX);
-    // SAFETY: live options; at most `text.len()` bytes are written. It refuses only what is out of its range, and keeps its
-    // default then.
-    unsafe { sys::rd_kafka_AdminOptions_set_request_timeout(options.0, ms, text.as_mut_ptr(), text.len()) };
-    options
 }
 
 /// # Safety

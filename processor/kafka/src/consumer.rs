@@ -121,7 +121,7 @@ impl Shared {
         lanes: &[usize],
     ) {
         let wanted: Vec<_> = partitions.iter().map(|p| (p.clone(), self.start(p))).collect();
-        let places = locate::locate(rk, &wanted, Ask::Waiting, LOCATE_LIMIT);
+        let places = locate::locate(rk, &wanted, Ask::Together, LOCATE_LIMIT);
         for (i, (((partition, start), &lane), place)) in wanted.iter().zip(lanes).zip(places).enumerate() {
             // Parked at a real offset, never at a logical one: the answer to "where is the end" would come after the seek
             // that ends the parking, and win.
@@ -254,6 +254,7 @@ impl Consumer {
                 Err(error) => {
                     tracing::debug!(partition = %parked.partition, %error, "cannot begin yet");
                     forward(self.client.raw(), &parked.partition, self.parking.raw());
+                    parking.not_yet(&parked);
                 }
             }
         }

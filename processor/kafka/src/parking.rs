@@ -4,18 +4,21 @@
 
 use crate::client::{Client, Queue};
 use crate::consumer::{ConsumerError, Start};
-use crate::locate::{Ask, Place, locate};
+use crate::locate::{Ask, Place, Why, locate};
 use crate::position::{Position, TopicPartition};
 use crate::wake::Wake;
 use rdkafka_sys as sys;
 use std::cell::{Cell, RefCell};
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use sys::rd_kafka_resp_err_t as Code;
 
-const LOOKUP_LIMIT: Duration = Duration::from_secs(1);
+/// Twice as long after each lookup that learnt nothing, up to the second: a coordinator may be slow.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(2);
+const LOOKUP_LIMIT_MAX: Duration = Duration::from_secs(16);
 const LOOKUP_PAUSE: Duration = Duration::from_millis(100);
 /// So many records of parked partitions are dropped at a time.
 const EMPTIED_MAX: usize = 10_000;
@@ -35,6 +38,8 @@ pub(crate) struct Parked {
     pub lane: usize,
     beyond_end_since: Option<Instant>,
     since: Instant,
+    /// So often its place was asked for in vain: those that were asked for least come first.
+    in_vain: u32,
     /// That it takes long.
     told: bool,
 }
@@ -45,6 +50,8 @@ pub(crate) struct Parking {
     stays: Cell<u64>,
     waiting: RefCell<Vec<Parked>>,
     lookup: RefCell<Option<Lookup>>,
+    /// Of the next lookup.
+    limit: Cell<Duration>,
     again_at: Cell<Option<Instant>>,
 }
 
@@ -52,6 +59,7 @@ pub(crate) struct Parking {
 struct Lookup {
     of: Vec<Parked>,
     thread: JoinHandle<Vec<Place>>,
+    given_up: Arc<AtomicBool>,
 }
 
 impl Parking {
@@ -61,6 +69,7 @@ impl Parking {
             stays: Cell::new(0),
             waiting: RefCell::default(),
             lookup: RefCell::default(),
+            limit: Cell::new(LOOKUP_LIMIT),
             again_at: Cell::new(None),
         }
     }
@@ -75,6 +84,11 @@ impl Parking {
     }
 
     pub fn park(&self, partition: &TopicPartition, start: Start, lane: usize) {
+        // A lookup that goes on without it ends soon: it is not to wait for those that hang.
+        self.limit.set(LOOKUP_LIMIT);
+        if let Some(lookup) = &*self.lookup.borrow() {
+            lookup.given_up.store(true, Ordering::Relaxed);
+        }
         let number = self.stays.get();
         self.stays.set(number + 1);
         let partition = partition.clone();
@@ -85,6 +99,7 @@ impl Parking {
             lane,
             beyond_end_since: None,
             since: Instant::now(),
+            in_vain: 0,
             told: false,
         });
     }
@@ -101,6 +116,15 @@ impl Parking {
         self.waiting.borrow_mut().retain(|parked| !partitions.contains(&parked.partition));
     }
 
+    /// Its place is known, but reading cannot begin there yet.
+    pub fn not_yet(&self, parked: &Parked) {
+        let advice = "look at the partition's leader; the process goes on trying";
+        let mut waiting = self.waiting.borrow_mut();
+        if let Some(parked) = waiting.iter_mut().find(|other| other.number == parked.number) {
+            parked.tell_if_long(advice, Instant::now());
+        }
+    }
+
     /// Its place was taken up.
     pub fn release(&self, parked: &Parked) {
         self.waiting.borrow_mut().retain(|other| other.number != parked.number);
@@ -115,7 +139,7 @@ impl Parking {
                 *lookup = Some(unfinished);
                 return Ok(Vec::new());
             }
-            Some(Lookup { of, thread }) => {
+            Some(Lookup { of, thread, .. }) => {
                 self.again_at.set(Some(now + LOOKUP_PAUSE));
                 // A thread that panicked has found nothing; the next asks again.
                 self.judge(of, thread.join().unwrap_or_default(), now)?
@@ -124,7 +148,7 @@ impl Parking {
         };
         let waiting = self.waiting.borrow();
         if waiting.len() > found.len() && self.again_at.get().is_none_or(|at| at <= now) {
-            *lookup = Some(Lookup::start(waiting.clone(), client, wake));
+            *lookup = Some(Lookup::start(waiting.clone(), self.limit.get(), client, wake));
         }
         Ok(found)
     }
@@ -135,6 +159,8 @@ impl Parking {
         places: Vec<Place>,
         now: Instant,
     ) -> Result<Vec<(Parked, Position)>, ConsumerError> {
+        let learnt = places.iter().any(|place| !matches!(place, Place::Unknown { .. }));
+        self.limit.set(if learnt { LOOKUP_LIMIT } else { LOOKUP_LIMIT_MAX.min(self.limit.get() * 2) });
         let mut found = Vec::new();
         let mut waiting = self.waiting.borrow_mut();
         for (asked, place) in of.into_iter().zip(places) {
@@ -146,7 +172,11 @@ impl Parking {
             };
             match place {
                 Place::At(position) => found.push((asked, position)),
-                Place::Unknown { leaderless, .. } => parked.tell_if_long(leaderless, now),
+                Place::Unknown { why: Why::NotAsked, .. } => {}
+                Place::Unknown { why, .. } => {
+                    parked.in_vain += 1;
+                    parked.tell_if_long(advice(why), now);
+                }
                 Place::BeyondEnd { committed, end, .. }
                     if since.is_some_and(|since| now.saturating_duration_since(since) >= BEYOND_END_MAX) =>
                 {
@@ -158,6 +188,7 @@ impl Parking {
                 }
             }
         }
+        waiting.sort_by_key(|parked| parked.in_vain);
         Ok(found)
     }
 
@@ -182,25 +213,30 @@ impl Parking {
         Ok(())
     }
 
-    /// Waits for a lookup that is under way: it uses the client.
+    /// Waits for the question that is under way: it uses the client.
     pub fn close(&self) {
         if let Some(lookup) = self.lookup.borrow_mut().take() {
+            lookup.given_up.store(true, Ordering::Relaxed);
             let _ = lookup.thread.join();
         }
     }
 }
 
+fn advice(why: Why) -> &'static str {
+    match why {
+        Why::Leaderless => "look whether the partition has a leader",
+        Why::Undecided | Why::NotAsked => {
+            "look for a transaction that hangs (`kafka-transactions.sh find-hanging`) and at the group's coordinator"
+        }
+    }
+}
+
 impl Parked {
-    fn tell_if_long(&mut self, leaderless: bool, now: Instant) {
+    fn tell_if_long(&mut self, advice: &str, now: Instant) {
         if self.told || now.saturating_duration_since(self.since) < UNKNOWN_LONG {
             return;
         }
         self.told = true;
-        let advice = if leaderless {
-            "look whether the partition has a leader"
-        } else {
-            "look for a transaction that hangs (`kafka-transactions.sh find-hanging`) and at the group's coordinator"
-        };
         tracing::warn!(
             partition = %self.partition, code = "input.no_position", advice,
             "nothing is read: it is not known yet where to begin"
@@ -209,15 +245,17 @@ impl Parked {
 }
 
 impl Lookup {
-    fn start(of: Vec<Parked>, client: &Arc<Client>, wake: &Arc<Wake>) -> Self {
+    fn start(of: Vec<Parked>, limit: Duration, client: &Arc<Client>, wake: &Arc<Wake>) -> Self {
         let wanted: Vec<_> = of.iter().map(|parked| (parked.partition.clone(), parked.start)).collect();
         let (client, wake) = (Arc::clone(client), Arc::clone(wake));
+        let given_up = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&given_up);
         let thread = std::thread::spawn(move || {
-            let places = locate(client.raw(), &wanted, Ask::Now, LOOKUP_LIMIT);
+            let places = locate(client.raw(), &wanted, Ask::Singly(&ended), limit);
             wake.notify();
             places
         });
-        Lookup { of, thread }
+        Lookup { of, thread, given_up }
     }
 }
 
@@ -263,13 +301,35 @@ mod tests {
         assert_eq!(after(vec![beyond()], 0).unwrap(), 0);
         assert_eq!(after(vec![beyond()], 29).unwrap(), 0);
         assert_eq!(
-            after(vec![Place::Unknown { near: None, leaderless: true }], 31).unwrap(),
+            after(vec![Place::Unknown { near: None, why: Why::Leaderless }], 31).unwrap(),
             0,
             "the leader went away: counted anew"
         );
         assert_eq!(after(vec![beyond()], 40).unwrap(), 0);
         let error = after(vec![beyond()], 71).unwrap_err();
         assert!(matches!(error, ConsumerError::BeyondEnd { end: Position(7), .. }), "{error}");
+    }
+
+    #[test]
+    fn those_that_there_was_no_time_for_come_first_and_patience_grows_while_nothing_is_learnt() {
+        let (parking, now) = (Parking::new(), Instant::now());
+        let name = |partition| TopicPartition { topic: "in".into(), partition };
+        (0..3).for_each(|number| parking.park(&name(number), Start::Earliest, 0));
+        let unknown = |why| Place::Unknown { near: None, why };
+        let order = || parked(&parking).iter().map(|parked| parked.partition.partition).collect::<Vec<_>>();
+        let judge = |places| parking.judge(parked(&parking), places, now).unwrap().len();
+        judge(vec![unknown(Why::Undecided), unknown(Why::Leaderless), unknown(Why::NotAsked)]);
+        assert_eq!(order(), [2, 0, 1]);
+        assert_eq!(parking.limit.get(), LOOKUP_LIMIT * 2);
+        judge(vec![unknown(Why::Undecided), unknown(Why::NotAsked), unknown(Why::NotAsked)]);
+        assert_eq!(order(), [2, 0, 1], "each was asked for once by now");
+        parking.park(&name(3), Start::Earliest, 0);
+        assert_eq!(parking.limit.get(), LOOKUP_LIMIT, "it is not to wait long");
+        let mut places = vec![unknown(Why::Undecided); 3];
+        places.push(Place::At(Position(5)));
+        assert_eq!(judge(places), 1);
+        assert_eq!(order()[0], 3);
+        assert_eq!(parking.limit.get(), LOOKUP_LIMIT, "the coordinator answers");
     }
 
     #[test]

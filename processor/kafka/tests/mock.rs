@@ -455,6 +455,25 @@ fn a_topic_that_may_not_be_read_is_told_and_not_waited_for() {
     assert!(matches!(&error, ConsumerError::Refused { what, .. } if what == "partition 0 of topic `in`"), "{error}");
 }
 
+/// `ListConsumerGroupOffsets` was used for the second question, which ended the process (`eonce->refcnt > 0`) where the
+/// coordinator answered after its time was over.
+#[test]
+fn partitions_whose_place_was_not_known_are_read_once_a_slow_coordinator_says_it() {
+    let mock = mock(&[("in", 4)]);
+    fill(&mock, 4, 40);
+    mock.request_errors(Api::OffsetFetch, &[Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 1_000]);
+    let mut member = Member::join(&mock, "in", 2);
+    member.until("an assignment without places", |m| m.consumer.without_position() == 4);
+    assert!(member.seen.is_empty());
+    mock.broker_round_trip_time(1, Duration::from_millis(550)).unwrap();
+    mock.clear_request_errors(Api::OffsetFetch);
+    member.until("all records", |m| m.seen.values().map(Vec::len).sum::<usize>() == 40);
+    assert_eq!(member.consumer.without_position(), 0);
+    for offsets in member.seen.values() {
+        assert_eq!(*offsets, (0..10).map(Offset).collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn partitions_move_to_a_second_member_and_back_and_no_record_is_missed() {
     let mock = mock(&[("in", 4)]);
