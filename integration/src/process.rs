@@ -48,7 +48,8 @@ pub fn binary() -> PathBuf {
             }
             let status = Command::new("cargo")
                 .current_dir(crate::root())
-                .args(["build", "--quiet", "--workspace"])
+                // What tests are built with is there already.
+                .args(["build", "--quiet", "--workspace", "--all-targets"])
                 .status()
                 .expect("cargo runs");
             assert!(status.success(), "pelton does not build");
