@@ -8,6 +8,8 @@ use crate::window::Window;
 pub(crate) const HEAD: usize = 32;
 /// "the input's timestamp"
 const INHERIT: i64 = i64::MIN;
+/// As a partition: the one that the key gives.
+const BY_KEY: i32 = -1;
 /// Prefixes of header keys that only Pelton writes, on dead letters; the host refuses them in outputs.
 const RESERVED: [&[u8]; 2] = [b"__dlq.errors.", b"pelton.error."];
 
@@ -63,7 +65,7 @@ impl<'a> Output<'a> {
     pub(crate) fn like(record: &Record<'a>) -> Self {
         Self {
             topic: Target::Known(Topic::default()),
-            partition: -1,
+            partition: BY_KEY,
             timestamp_ms: INHERIT,
             key: record.key(),
             value: record.value(),
@@ -81,7 +83,8 @@ impl<'a> Output<'a> {
         self
     }
 
-    /// A partition, instead of the one that the key gives. A negative number is not a partition.
+    /// A partition, instead of the one that the key gives. -1 means the one that the key gives; any other negative number
+    /// rejects the record.
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = partition;
         self
@@ -172,6 +175,9 @@ impl<'a> Output<'a> {
         if self.timestamp_ms < -1 && self.timestamp_ms != INHERIT {
             return Some(before_1970(self.timestamp_ms));
         }
+        if self.partition < BY_KEY {
+            return Some(no_partition(self.partition));
+        }
         self.added.iter().find(|header| is_reserved(header.key)).map(|header| reserved(header.key))
     }
 
@@ -193,7 +199,7 @@ impl<'a> Output<'a> {
         let mut head = [0u8; HEAD];
         head[0..4].copy_from_slice(&(len as u32).to_le_bytes());
         head[4..8].copy_from_slice(&topic.0.to_le_bytes());
-        head[8..12].copy_from_slice(&self.partition.max(-1).to_le_bytes());
+        head[8..12].copy_from_slice(&self.partition.to_le_bytes());
         head[12..16].copy_from_slice(&len_of(self.key).to_le_bytes());
         head[16..24].copy_from_slice(&self.timestamp_ms.to_le_bytes());
         head[24..28].copy_from_slice(&len_of(self.value).to_le_bytes());
@@ -238,6 +244,11 @@ fn reserved(key: &[u8]) -> String {
 }
 
 #[cold]
+fn no_partition(partition: i32) -> String {
+    format!("the output's partition {partition} is negative, and there is none of that number")
+}
+
+#[cold]
 fn before_1970(timestamp_ms: i64) -> String {
     format!("the output's timestamp {timestamp_ms} is before 1970, and Kafka has none of then")
 }
@@ -271,7 +282,7 @@ impl Outputs<'_> {
         if output.inherited_count > 0 && inherits_reserved(output.inherited) {
             return self.emit_own(output);
         }
-        if (output.timestamp_ms != INHERIT || !output.added.is_empty())
+        if (output.timestamp_ms != INHERIT || output.partition != BY_KEY || !output.added.is_empty())
             && let Some(flaw) = output.flaw()
         {
             self.error.get_or_insert(flaw);
@@ -357,6 +368,18 @@ mod tests {
                 assert!(settled[0].reason().unwrap().contains(key), "{settled:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_negative_partition_rejects_with_its_number() {
+        let with = |partition: i32| {
+            let process =
+                |record: &Record<'_>, out: &mut Outputs<'_>| Ok(out.emit(record.output().partition(partition)));
+            run_fn(process, &[input().key("k")]).remove(0)
+        };
+        assert_eq!(with(3).only_output().partition, Some(3));
+        assert_eq!(with(-1).only_output().partition, None, "by the key");
+        assert!(with(-2).reason().is_some_and(|reason| reason.contains("partition -2")), "{:?}", with(-2));
     }
 
     #[test]

@@ -84,6 +84,13 @@ mod tests {
     }
 
     #[test]
+    fn numbers_stay_as_they_are_written() {
+        let settled = redact("card", r#"{"card":1,"id":12345678901234567890123,"a":1.10,"n":-0.0}"#);
+        let expected = r#"{"id":12345678901234567890123,"a":1.10,"n":-0.0}"#;
+        assert_eq!(settled.only_output().value_text(), Some(expected));
+    }
+
+    #[test]
     fn paths_lead_into_objects_and_arrays() {
         let settled = redact("a.b.c,items.price", r#"{"a":{"b":{"c":1,"d":2}},"items":[{"price":1},{"n":2}]}"#);
         assert_eq!(settled.only_output().value_text(), Some(r#"{"a":{"b":{"d":2}},"items":[{},{"n":2}]}"#));

@@ -7,7 +7,7 @@
 //!
 //! `field` is the path of the field; every other setting maps one of its values to a topic. Records with another value,
 //! or without the field, go to the default output topic, and so do tombstones. Numbers and booleans are compared as they
-//! are written in JSON.
+//! are written in JSON, exponents with their sign (`1e+2`).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -67,6 +67,16 @@ mod tests {
         assert!(topic(r#"{"customer":"EU"}"#).is_keep());
         assert!(topic("{").reason().is_some());
         assert!(route().run(&[input().tombstone()])[0].is_keep());
+    }
+
+    #[test]
+    fn numbers_are_compared_as_they_are_written() {
+        let case = route().setting("12345678901234567890123", "eu").setting("1.10", "vip");
+        let region = |number: &str| input().value(format!(r#"{{"customer":{{"region":{number}}}}}"#));
+        let settled = case.run(&[region("12345678901234567890123"), region("1.10"), region("1.1")]);
+        assert_eq!(settled[0].only_output().topic, "eu");
+        assert_eq!(settled[1].only_output().topic, "vip");
+        assert!(settled[2].is_keep());
     }
 
     #[test]

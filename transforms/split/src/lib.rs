@@ -69,6 +69,15 @@ mod tests {
     }
 
     #[test]
+    fn numbers_stay_as_they_are_written_in_keys_too() {
+        let record = input().value(r#"{"order":{"items":[{"sku":12345678901234567890123,"price":1.10}]}}"#);
+        let settled = split().setting("key", "sku").run(&[record]).remove(0);
+        let output = settled.only_output();
+        assert_eq!(output.key.as_deref(), Some(&b"12345678901234567890123"[..]));
+        assert_eq!(output.value_text(), Some(r#"{"sku":12345678901234567890123,"price":1.10}"#));
+    }
+
+    #[test]
     fn without_a_key_setting_the_items_share_the_key() {
         let settled = split().run(&[input().key("o1").value(r#"{"order":{"items":[1,2]}}"#)]).remove(0);
         assert!(settled.outputs().iter().all(|output| output.key.as_deref() == Some(b"o1")));
