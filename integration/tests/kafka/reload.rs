@@ -159,7 +159,8 @@ fn a_module_that_comes_after_its_configuration_is_taken_up_once_it_is_there() {
 #[test]
 fn what_is_wrong_or_cannot_change_is_told_and_changes_nothing() {
     let scene = Scene::new("noreload", &[("in", 1), ("out", 1)]);
-    let good = scene.config("", &[MARKER]);
+    let kafka = scene.kafka("  producer: { properties: { compression.type: zstd } }\n");
+    let good = scene.config(&kafka, &[MARKER]);
     let mut pelton = Pelton::start(&good, "a");
     says(&pelton, "running");
     let refused = |config: &str, expected: &str| {
@@ -169,6 +170,7 @@ fn what_is_wrong_or_cannot_change_is_told_and_changes_nothing() {
     };
     refused(&good.replace("workers: 1", "workers: many"), "`workers` cannot be `many`");
     refused(&good.replace("workers: 1", "workers: 2"), "keys=\"workers\"");
+    refused(&good.replace("zstd", "lz4"), "keys=\"kafka\"");
     refused(&good.replace("mark: a", "mark: a, fail: true"), "told to fail");
     let other = good.replace(&scene.topic("out"), &scene.topic("missing"));
     refused(&other, "missing` does not exist");

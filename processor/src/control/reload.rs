@@ -19,7 +19,6 @@ use pelton_kafka::Properties;
 use pelton_sandbox::{Engine, Generation};
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -66,7 +65,7 @@ pub enum Outcome {
 enum Refused {
     Config(ConfigErrors),
     /// These cannot change while the process runs.
-    Fixed(Vec<String>),
+    Fixed(Vec<&'static str>),
     /// What would have changed are these transforms, whose new versions were rolled back.
     HeldBack(Vec<String>),
 }
@@ -359,11 +358,35 @@ pub fn read_by(loaded: &Loaded) -> Stamps {
     loaded.read.clone().and(of_transforms)
 }
 
-/// The keys that differ and cannot change while the process runs: all but the transforms.
-fn fixed(old: &Config, new: &Config) -> Vec<String> {
-    let json = |config: &Config| serde_json::to_value(config).unwrap_or(Value::Null);
-    let (old, new) = (json(old), json(new));
-    let sections = |value: &Value| value.as_object().into_iter().flat_map(|o| o.keys().cloned()).collect::<Vec<_>>();
-    let all: BTreeSet<String> = sections(&old).into_iter().chain(sections(&new)).collect();
-    all.into_iter().filter(|key| key != "transforms" && old[key.as_str()] != new[key.as_str()]).collect()
+/// The keys that differ and cannot change while the process runs: all but the transforms. By the values themselves: written out,
+/// those of librdkafka's properties are hidden.
+fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
+    let Config {
+        application,
+        instance,
+        kafka,
+        delivery,
+        workers,
+        transforms: _,
+        cache_dir,
+        sandbox,
+        reload_on_change,
+        drain_limit,
+        observe,
+        admin,
+    } = new;
+    let same = [
+        ("application", *application == old.application),
+        ("instance", *instance == old.instance),
+        ("kafka", *kafka == old.kafka),
+        ("delivery", *delivery == old.delivery),
+        ("workers", *workers == old.workers),
+        ("cache_dir", *cache_dir == old.cache_dir),
+        ("sandbox", *sandbox == old.sandbox),
+        ("reload_on_change", *reload_on_change == old.reload_on_change),
+        ("drain_limit", *drain_limit == old.drain_limit),
+        ("observe", *observe == old.observe),
+        ("admin", *admin == old.admin),
+    ];
+    same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
 }

@@ -75,7 +75,8 @@ impl Topics {
 
     /// The index of an output topic, which `of` has seen.
     pub(super) fn output_index(&self, topic: &str) -> u32 {
-        self.outputs.iter().position(|known| &*known.name == topic).unwrap_or(0) as u32
+        let index = self.outputs.iter().position(|known| &*known.name == topic);
+        index.expect("`of` has seen all output and dead-letter topics") as u32
     }
 
     /// Asks the cluster for those that are not known. Blocks, until a broker answers or for [`PATIENCE`].

@@ -123,8 +123,10 @@ pub async fn watch(reloader: Arc<Reloader>, triggers: Triggers) {
         let read = reloader.read();
         let look = (read.anew(), read);
         let (now, read) = &look;
-        // What was asked for is still waited for.
-        if now == read || asked.as_ref() == Some(&look) {
+        if now == read {
+            (asked, seen) = (None, None);
+        } else if asked.as_ref() == Some(&look) {
+            // What was asked for is still waited for.
             seen = None;
         } else if seen.as_ref() == Some(&look) {
             (asked, seen) = (Some(look), None);

@@ -302,11 +302,11 @@ impl Run<'_> {
         });
         let filled = match filled {
             Ok(filled) => filled,
+            // Another run's: its transaction is over already, and what was refused in it is that run's to find out.
+            Err(error @ ToolError::Fenced(_)) => return Err(error),
             Err(error) => {
-                // Else readers of the target would wait for the transaction's timeout. A fenced one is over already.
-                if !matches!(error, ToolError::Fenced(_)) {
-                    let _ = bounded(&producer, patience, |producer| producer.abort());
-                }
+                // Else readers of the target would wait for the transaction's timeout.
+                let _ = bounded(&producer, patience, |producer| producer.abort());
                 // A refused record ends the transaction for whatever is called next; which it was is known after the abort.
                 let refused = producer.failed_delivery().filter(|failed| failed.blame == Blame::Record);
                 return Err(refused.map_or(error, failed));

@@ -3,7 +3,7 @@
 
 use super::Finding;
 use crate::cgroup;
-use crate::config::Config;
+use crate::config::{Config, Transform};
 use crate::control::prepare;
 use crate::dataplane::sink::UNCOUNTED_MAX;
 use rustix::process::{Resource, getrlimit};
@@ -56,8 +56,8 @@ fn open_files(config: &Config, brokers: usize, limit: Option<u64>) -> Finding {
 // === Memory ===
 
 /// What the configuration can come to use, in bytes, besides compiling: prefetched input of each partition, queued output of
-/// each lane (values, and what librdkafka's queue does not count), an instance of each transform in each worker. Where
-/// partitions are not known, one for each worker.
+/// each lane (values, and what librdkafka's queue does not count), the instances of each transform in each worker, twice as many
+/// while another version is tried. Where partitions are not known, one for each worker.
 fn memory_needed(config: &Config, partitions: Option<u64>) -> u64 {
     let number = |of: &crate::config::ClientProperties, name: &str, usual: u64| {
         let set = of.properties.get(name).or_else(|| config.kafka.properties.get(name));
@@ -69,7 +69,12 @@ fn memory_needed(config: &Config, partitions: Option<u64>) -> u64 {
     let workers = workers.clamp(1, partitions.max(1));
     let prefetch = kbytes(&config.kafka.consumer, "queued.max.messages.kbytes", PREFETCH_KBYTES);
     let queue = kbytes(&config.kafka.producer, "queue.buffering.max.kbytes", QUEUE_KBYTES);
-    let instances: u64 = config.transforms.values().map(|transform| transform.limits.memory.get()).sum();
+    let instances = |transform: &Transform| {
+        let tried = transform.rollout.shadow.is_some() || transform.rollout.canary.is_some();
+        let versions = 1 + u64::from(tried);
+        versions * u64::from(transform.parallelism) * transform.limits.memory.get()
+    };
+    let instances: u64 = config.transforms.values().map(instances).sum();
     let messages = number(&config.kafka.producer, "queue.buffering.max.messages", QUEUE_MESSAGES);
     let queue = queue + UNCOUNTED_MAX as u64 + messages * MESSAGE;
     ITSELF + partitions * prefetch + workers * (LANES * queue + instances)
@@ -134,6 +139,19 @@ mod tests {
             (60 << 20) + (8 << 20) + 2 * lane + (16 << 20),
             "a worker without a partition has nothing"
         );
+        let mut parallel = config.clone();
+        for transform in parallel.transforms.values_mut() {
+            transform.parallelism = 4;
+        }
+        assert_eq!(
+            memory_needed(&parallel, None),
+            needed + ((2 * 3 * 16) << 20),
+            "three more instances for each worker"
+        );
+        for transform in parallel.transforms.values_mut() {
+            transform.rollout.canary = Some(serde_json::from_str(r#"{ "partitions": "10%", "for": "1m" }"#).unwrap());
+        }
+        assert_eq!(memory_needed(&parallel, None), needed + ((2 * 7 * 16) << 20), "and as many that are on trial");
         let compile = config.sandbox.compile_memory.get();
         let status = |limit| memory(&config, None, compile, Some((limit, "it"))).status;
         assert_eq!(status(needed - 1), Status::Warn);
