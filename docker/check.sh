@@ -104,6 +104,10 @@ read_topic orders.dlq $bad >"$work/dead"
 [ "$(sort -u "$work/clean" | wc -l)" = $((records - bad)) ] || fail "records were doubled"
 ! grep -q 4111 "$work/clean" || fail "a card number came through"
 [ "$(grep -c 'no JSON' "$work/dead")" = $bad ] || fail "$(wc -l <"$work/dead") dead letters of $bad"
+for command in "top --once" "dlq list"; do
+  # shellcheck disable=SC2086
+  docker exec "$name-pelton" /usr/local/bin/pelton $command >/dev/null || fail "\`pelton $command\` does not find the configuration"
+done
 echo "$((records - bad)) records came through, $bad are in the dead letters"
 
 # stop WHAT: SIGTERM, as the image says, and an end of its own accord.

@@ -4,7 +4,6 @@
 //! configuration only `admin` is read: a mistake elsewhere in a file that the running process has refused must not make
 //! it look unhealthy.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -14,15 +13,12 @@ use serde_json::Value;
 use super::answer::harmless;
 use super::endpoint::Endpoint;
 use super::{Exit, Global, Output, print};
-use crate::config::{self, Admin, ConfigErrors};
+use crate::config;
 
-/// Read if no file is named: the place of the image's configuration.
-const USUAL: &str = "/etc/pelton/config.yaml";
 /// Less than the thirty seconds that orchestrators wait.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks whether records can flow (`/readyz`). Without -c and PELTON_CONFIG, /etc/pelton/config.yaml is read if it
-/// exists. Exits with 0 or 1.
+/// Asks whether records can flow (`/readyz`). Exits with 0 or 1.
 #[derive(Debug, Args)]
 pub(super) struct Health {
     /// Ask whether the process runs, whatever the brokers do (`/livez`).
@@ -50,7 +46,7 @@ impl Health {
 }
 
 pub(super) fn health(global: &Global, health: &Health) -> Exit {
-    let admin = match admin(global) {
+    let admin = match config::load_admin(&global.sources(false)) {
         Ok(admin) => admin,
         Err(errors) => {
             global.refuse(&errors);
@@ -75,14 +71,6 @@ pub(super) fn health(global: &Global, health: &Health) -> Exit {
     // If it cannot be printed, the exit code still tells.
     let _ = printed;
     if well { Exit::Ok } else { Exit::Failed }
-}
-
-fn admin(global: &Global) -> Result<Admin, ConfigErrors> {
-    let mut sources = global.sources(false);
-    if sources.files.is_empty() && Path::new(USUAL).exists() {
-        sources.files.push(PathBuf::from(USUAL));
-    }
-    config::load_admin(&sources)
 }
 
 fn text(key: &str, well: bool, answer: &Value) -> String {

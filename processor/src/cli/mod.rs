@@ -25,7 +25,7 @@ mod validate;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -50,12 +50,15 @@ const AFTER: &str = "\
 Without a command, -c means `run`. Settings can also come from the environment: PELTON__DELIVERY__COMMIT_INTERVAL=1s.
 Exit codes: 0 ok, 1 failed, 2 usage, 69 unavailable, 70 internal, 74 io, 75 temporary, 77 auth, 78 config.";
 
-const NO_FILE: &str = "no config file was given: name one with `-c FILE` or PELTON_CONFIG";
+/// Read if no file is named: the place of the image's and the chart's configuration.
+const USUAL: &str = "/etc/pelton/config.yaml";
+const NO_FILE: &str =
+    "no config file was given: name one with `-c FILE` or PELTON_CONFIG, or put it at /etc/pelton/config.yaml";
 
 /// What every command takes.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// Config file (.yaml, .toml, .json); repeatable, later ones win.
+    /// Config file (.yaml, .toml, .json); repeatable, later ones win. Without one, /etc/pelton/config.yaml if it exists.
     #[arg(short, long, value_name = "FILE", global = true, env = "PELTON_CONFIG", value_delimiter = ',', value_parser = file())]
     config: Vec<PathBuf>,
 
@@ -221,17 +224,21 @@ impl Global {
 
     fn sources(&self, outside: bool) -> Sources {
         let set = self.set.iter().map(|Assignment(text)| text.clone()).collect();
-        Sources { outside, ..Sources::new(self.files(), set) }
+        let mut files = self.files();
+        if files.is_empty() && Path::new(USUAL).exists() {
+            files.push(PathBuf::from(USUAL));
+        }
+        Sources { outside, ..Sources::new(files, set) }
     }
 
-    /// An empty PELTON_CONFIG names no file.
+    /// Those that are named. An empty PELTON_CONFIG names none.
     fn files(&self) -> Vec<PathBuf> {
         self.config.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect()
     }
 
     /// Whether what is missing may be in a file that nobody named.
     fn lacks_a_file(&self, errors: &ConfigErrors) -> bool {
-        self.files().is_empty() && errors.0.iter().any(|error| error.code == Code::Missing)
+        self.sources(false).files.is_empty() && errors.0.iter().any(|error| error.code == Code::Missing)
     }
 
     /// Shows errors to a person.

@@ -22,7 +22,8 @@ small file that runs. With `config/pelton.schema.json` editors complete and chec
 Later layers win:
 
 1. defaults
-2. files, in the order of `-c a.yaml -c b.toml` (or `PELTON_CONFIG=a.yaml,b.toml`): YAML, TOML or JSON, by extension
+2. files, in the order of `-c a.yaml -c b.toml` (or `PELTON_CONFIG=a.yaml,b.toml`; without either, `/etc/pelton/config.yaml` if
+   it exists): YAML, TOML or JSON, by extension
 3. the environment
 4. `--set path=value`, in order
 
