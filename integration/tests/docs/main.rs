@@ -188,6 +188,55 @@ fn metrics_of_the_binary() {
     object(wrong);
 }
 
+/// Of codes, the part before the dot.
+const KINDS: [&str; 24] = [
+    "admin",
+    "cache",
+    "config",
+    "dead_letter",
+    "dlq",
+    "drain",
+    "guest",
+    "host",
+    "input",
+    "kafka",
+    "log",
+    "offsets",
+    "output",
+    "process",
+    "promote",
+    "reload",
+    "rollback",
+    "rollout",
+    "sandbox",
+    "stop",
+    "tap",
+    "telemetry",
+    "transform",
+    "worker",
+];
+
+#[test]
+fn codes_of_the_source_are_explained() {
+    let told: String = documents().into_iter().map(|document| document.text).collect();
+    let (mut codes, mut silent) = (BTreeSet::new(), BTreeSet::new());
+    for dir in ["processor/src", "processor/sandbox/src"] {
+        pieces::sources(&root().join(dir), &mut |text| {
+            let literals = text.split("#[cfg(test)]").next().unwrap_or_default().split('"').skip(1).step_by(2);
+            codes.extend(literals.filter(|literal| is_code(literal)).map(str::to_owned));
+        });
+    }
+    assert!(codes.len() > 60, "{codes:?}");
+    silent.extend(codes.iter().filter(|code| !told.contains(&format!("`{code}`"))));
+    assert!(silent.is_empty(), "no document explains {silent:?}");
+}
+
+/// `kafka.denied`, and no property of librdkafka.
+fn is_code(literal: &str) -> bool {
+    let word = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    literal.split_once('.').is_some_and(|(kind, what)| KINDS.contains(&kind) && word(what)) && literal != "log.queue"
+}
+
 #[test]
 fn what_is_wrong_is_found() {
     let mut binary = Binary::default();
@@ -207,5 +256,6 @@ fn what_is_wrong_is_found() {
         endpoints("`GET /api/v1/satus`, http://x:9640/livez?a, /proc/self").collect::<Vec<_>>(),
         ["/api/v1/satus", "/livez"]
     );
+    assert!(is_code("kafka.denied") && !is_code("kafka.") && !is_code("linger.ms") && !is_code("kafka.producer.x"));
     assert_eq!(metrics("rate(pelton_ready{a=\"b\"}) and pelton_sdk").collect::<Vec<_>>(), ["pelton_ready"]);
 }

@@ -22,6 +22,17 @@ pub fn documents() -> Vec<Document> {
     found
 }
 
+/// The text of each file of Rust in there.
+pub fn sources(dir: &Path, each: &mut impl FnMut(&str)) {
+    for path in fs::read_dir(dir).unwrap().flatten().map(|entry| entry.path()) {
+        if path.is_dir() {
+            sources(&path, each);
+        } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
+            each(&fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
 fn collect(dir: &Path, found: &mut Vec<Document>) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {

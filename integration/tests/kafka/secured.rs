@@ -80,7 +80,7 @@ fn a_right_that_is_missing_ends_the_process_with_77_and_its_name() {
     for (without, expected) in [
         (Resource::RD_KAFKA_RESOURCE_TOPIC, ["kafka.denied", "transforms.identity.input.topics"]),
         (Resource::RD_KAFKA_RESOURCE_GROUP, ["kafka.read_refused", "as a member of the group"]),
-        (Resource::RD_KAFKA_RESOURCE_TRANSACTIONAL_ID, ["kafka.lane", "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"]),
+        (Resource::RD_KAFKA_RESOURCE_TRANSACTIONAL_ID, ["kafka.denied", "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"]),
     ] {
         let user = format!("without-{}", without as u32);
         rights::make_user(&broker.bootstrap, &user, SCRAM.1).unwrap();

@@ -3,12 +3,11 @@
 //! as its outcomes are produced.
 
 use crate::error::text_of;
-use crate::position::{Offset, TopicPartition};
+use crate::position::Offset;
 use rdkafka_sys as sys;
 use std::ffi::{CStr, c_void};
 use std::ops::Range;
 use std::ptr;
-use std::sync::Arc;
 
 /// Records of one fetch, in the order in which they are to be processed.
 #[derive(Default)]
@@ -236,12 +235,6 @@ impl<'a> Message<'a> {
             value: self.value().map(<[u8]>::to_vec),
             headers: headers.iter().map(|h| (h.key.to_vec(), h.value.map(<[u8]>::to_vec))).collect(),
         }
-    }
-
-    /// Its partition, given the subscription's topic names.
-    pub fn topic_partition(&self, topics: &[Arc<str>]) -> Option<TopicPartition> {
-        let topic = topics.get(self.topic() as usize)?;
-        Some(TopicPartition { topic: Arc::clone(topic), partition: self.partition() })
     }
 }
 

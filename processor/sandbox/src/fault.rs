@@ -55,6 +55,11 @@ impl FaultCode {
         Self::Instances,
     ];
 
+    /// The one with this stable code.
+    pub fn named(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == code)
+    }
+
     /// The stable code.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -124,7 +129,7 @@ impl FaultCode {
                 "Choose header names that begin neither with `__dlq.errors.` nor with `pelton.error.`."
             }
             Self::NotGranted => "Grant it (the detail names the grant), or build the transform without it.",
-            Self::Instances => "Run fewer transforms or workers in one process, or raise the ceiling of instances.",
+            Self::Instances => "Run fewer transforms or workers in one process, or lower their parallelism.",
         }
     }
 }

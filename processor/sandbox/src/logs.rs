@@ -70,6 +70,8 @@ pub(crate) struct Logs {
     written: AtomicU64,
     unobserved: AtomicU64,
     limited: AtomicU64,
+    /// Of these, since the last line that was written: it is told with the next.
+    dropped: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,7 @@ impl Logs {
             written: AtomicU64::new(0),
             unobserved: AtomicU64::new(0),
             limited: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
         }
     }
 
@@ -113,6 +116,7 @@ impl Logs {
             self.write(level, text);
         } else {
             self.limited.fetch_add(1, Relaxed);
+            self.dropped.fetch_add(1, Relaxed);
         }
     }
 
@@ -131,12 +135,13 @@ impl Logs {
 
     fn write(&self, level: Level, text: &str) {
         let (transform, generation) = (self.transform.as_str(), self.generation);
+        let dropped = Some(self.dropped.swap(0, Relaxed)).filter(|lines| *lines > 0);
         match level {
-            Level::Trace => tracing::trace!(target: "guest", transform, generation, "{text}"),
-            Level::Debug => tracing::debug!(target: "guest", transform, generation, "{text}"),
-            Level::Info => tracing::info!(target: "guest", transform, generation, "{text}"),
-            Level::Warn => tracing::warn!(target: "guest", transform, generation, "{text}"),
-            Level::Error => tracing::error!(target: "guest", transform, generation, "{text}"),
+            Level::Trace => tracing::trace!(target: "guest", transform, generation, dropped, "{text}"),
+            Level::Debug => tracing::debug!(target: "guest", transform, generation, dropped, "{text}"),
+            Level::Info => tracing::info!(target: "guest", transform, generation, dropped, "{text}"),
+            Level::Warn => tracing::warn!(target: "guest", transform, generation, dropped, "{text}"),
+            Level::Error => tracing::error!(target: "guest", transform, generation, dropped, "{text}"),
         }
     }
 }

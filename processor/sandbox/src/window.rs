@@ -2,7 +2,7 @@
 //! windows that are announced twice, outside `configure`, misaligned, overlapping or of a silly size, and those that are
 //! copies (the nonce). Promises that what it reads is live memory of this store, also after a trap.
 //!
-//! The one place with `unsafe`: a guest call holds the store while it runs, so at a yield the count is read behind the
+//! `unsafe`: a guest call holds the store while it runs, so at a yield the count is read behind the
 //! store's back. `watched` confines that to the duration of the call. Nothing else is read that way.
 
 #![allow(unsafe_code, reason = "the count is read at yields, while the call's future holds the store")]

@@ -5,7 +5,7 @@ use pelton_kafka::ConsumerError;
 
 use crate::config::{ConfigError, ConfigErrors, Loaded};
 use crate::control::{self, Ended, Parts};
-use crate::dataplane::worker::WorkerError;
+use crate::dataplane::worker::{Lack, WorkerError};
 
 /// Processes records until told to stop, or until it cannot continue.
 pub(super) fn run(global: &Global, loaded: &Loaded, parts: &impl Parts) -> Exit {
@@ -15,7 +15,7 @@ pub(super) fn run(global: &Global, loaded: &Loaded, parts: &impl Parts) -> Exit 
         // The log has told code, cause and advice.
         Ended::Failed(error) => exit(&error),
         Ended::Broken(what) => {
-            tracing::error!(code = "process.broken", "{what}");
+            tracing::error!(code = "process.broken", advice = "report it with the log; nothing is lost", "{what}");
             Exit::Internal
         }
     }
@@ -32,7 +32,13 @@ fn exit(error: &WorkerError) -> Exit {
         | WorkerError::Budget { .. }
         | WorkerError::DeadLetter { .. }
         | WorkerError::Refused { .. } => Exit::Failed,
-        WorkerError::Lane(_) | WorkerError::Consumer(ConsumerError::Refused { .. }) => Exit::Auth,
+        WorkerError::Lane(error) => match Lack::of(error) {
+            Lack::Right | Lack::Credentials => Exit::Auth,
+            Lack::Timeout | Lack::Version => Exit::Config,
+            Lack::Client => Exit::Temporary,
+            Lack::Defect => Exit::Internal,
+        },
+        WorkerError::Consumer(ConsumerError::Refused { .. }) => Exit::Auth,
         // Somebody must decide where to begin.
         WorkerError::Consumer(ConsumerError::BeyondEnd { .. }) => Exit::Config,
         WorkerError::IdentityClash(_) => Exit::Config,

@@ -147,6 +147,7 @@ pub fn run(loaded: &Loaded, sources: &Sources, parts: &impl Parts) -> Ended {
         application = %prepared.identity.application,
         instance = %prepared.identity.instance,
         workers = count,
+        workers_wanted = workers(&loaded.config),
         transforms = prepared.plan.transforms.len(),
         exactly_once = prepared.plan.delivery.exactly_once,
         librdkafka = pelton_kafka::librdkafka_version(),
@@ -334,7 +335,8 @@ async fn until_all_end(
                         tracing::info!(worker = index, "started again");
                     }
                     Err(text) => {
-                        tracing::error!(worker = index, "cannot be started again: {text}");
+                        let advice = "the process ends, to be started anew; nothing is lost";
+                        tracing::error!(worker = index, code = "worker.restart", advice, "cannot be started again: {text}");
                         gone.push(index);
                     }
                 }

@@ -265,7 +265,12 @@ impl Committer {
         if matches!(producer.topic_info(topic, TRY), Ok(TopicInfo::Missing)) {
             self.link.set_gone(topic, true);
             cause.blame = Blame::Record;
-            tracing::error!(topic = %self.parts.plan.outputs[topic as usize].name, "an output topic does not exist any more");
+            tracing::error!(
+                topic = %self.parts.plan.outputs[topic as usize].name,
+                code = "output.topic_missing",
+                advice = "create it again, or take it out of the configuration; its records are settled by their policy until then",
+                "an output topic does not exist any more"
+            );
         }
     }
 

@@ -91,7 +91,11 @@ impl Isolation {
         }
         suspect.strikes += 1;
         if suspect.strikes == STRIKES {
-            tracing::error!(%partition, %offset, error = %cause, "a record's outputs are refused: its policy settles it");
+            tracing::error!(
+                %partition, %offset, error = %cause, code = "output.refused",
+                advice = "the error says what the brokers refuse: a right to write, or a size (`max.message.bytes` of the topic)",
+                "a record's outputs are refused: its policy settles it"
+            );
         }
         if suspect.strikes >= 2 * STRIKES { Err(Hopeless { partition, offset }) } else { Ok(()) }
     }

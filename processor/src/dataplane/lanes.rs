@@ -286,7 +286,8 @@ impl<K: Sink<Fence = P::Fence>, P: Progress> Lanes<K, P> {
             Phase::Ending(ending) => ending.progress.iter().map(|(partition, _)| partition.clone()).collect(),
             _ => Vec::new(),
         };
-        tracing::error!(lane, error = %cause, code = "kafka.stuck", "a transactional call is left behind");
+        let advice = "nothing now: another producer takes over. Look at the brokers if it happens again";
+        tracing::error!(lane, error = %cause, code = "kafka.stuck", advice, "a transactional call is left behind");
         self.counters.abandoned.add(1);
         if state.sink.abandon(partitions, cause.clone()) { Ok(()) } else { Err(WorkerError::Stuck(cause)) }
     }

@@ -16,8 +16,8 @@
 //! 11. [`breaker`], [`pauses`]: how much of the others' time and patience a transform may take, and who is paused.
 //! 12. [`desired`]: the plan that workers take up at their next transaction boundary. [`trial`], [`samples`]: how the next
 //!     generation of a transform is tried first.
-//! 13. [`counters`], [`histogram`], [`lag`], [`utilization`]: metrics of all that; a worker's state, in
-//!     `reporting.rs`.
+//! 13. [`counters`], [`histogram`], [`lag`], [`utilization`], [`rejects`]: metrics of all that; a worker's state, in
+//!     `reporting.rs`. [`recent`]: how often something happened lately.
 //!     [`tap`]: copies of records for somebody who views them.
 //! 14. [`traced`], [`propagation`]: traced records, and how their outputs carry the trace on.
 //! 15. [`sink`]: a lane as its worker sees it, and how a call that never returns is left behind.

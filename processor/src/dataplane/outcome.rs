@@ -17,7 +17,7 @@ use super::worker::WorkerError;
 use crate::telemetry::traces::span;
 use crate::wall::unix_ms;
 use pelton_kafka::{Blame, Fate, Header, Message, Offset, Output, Partitioning, ProduceError, TxnError};
-use pelton_sandbox::{OutputRecord, Outputs, Settled};
+use pelton_sandbox::{FaultCode, OutputRecord, Outputs, Settled};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -281,7 +281,8 @@ impl<'a, K: Sink> Delivery<'a, K> {
             let (transform, reason) = (&self.transform.name, self.loggable(reason));
             let ids = self.passage.zip(self.place).and_then(|(passage, place)| passage.ids(place));
             let (trace_id, span_id) = ids.map(|(trace, span)| (trace.to_string(), span.to_string())).unzip();
-            tracing::warn!(%transform, at, code, reason, more, trace_id, span_id, "record rejected");
+            let advice = FaultCode::named(code).map(FaultCode::advice);
+            tracing::warn!(%transform, at, code, reason, more, advice, trace_id, span_id, "record rejected");
         }
         let transform = || Arc::clone(&self.transform.name);
         if let (Some(trial), OnError::Stop) = (self.trial, self.transform.on_error) {

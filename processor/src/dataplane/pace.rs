@@ -20,7 +20,7 @@ pub struct Volume {
     /// When the last record came.
     pub last: Instant,
     pub records: u64,
-    /// Input bytes: key, value and headers.
+    /// Input bytes: keys and values.
     pub bytes: u64,
 }
 

@@ -171,11 +171,6 @@ impl Listening {
         let missed = self.tap.missed.load(Ordering::Relaxed).saturating_sub(self.missed);
         self.dropped.load(Ordering::Relaxed) + missed
     }
-
-    /// Is it the tap of this transform?
-    pub fn is_of(&self, tap: &Arc<Tap>) -> bool {
-        Arc::ptr_eq(&self.tap, tap)
-    }
 }
 
 impl Drop for Listening {

@@ -46,7 +46,7 @@ pub enum WorkerError {
     Budget { transform: Arc<str>, at: String, code: &'static str },
     #[error("a rejected record of `{transform}` cannot be written to its dead-letter topic: {at}")]
     DeadLetter { transform: Arc<str>, at: String },
-    #[error("transform `{transform}` cannot be instantiated any more: {}", fault.code.as_str())]
+    #[error("transform `{transform}` cannot be instantiated any more: {fault}")]
     Instance { transform: Arc<str>, fault: Fault },
     #[error("not everything was committed within the drain limit of {}s", limit.as_secs())]
     Drain { limit: Duration },
@@ -61,7 +61,7 @@ impl WorkerError {
             WorkerError::Consumer(ConsumerError::BeyondEnd { .. }) => "input.beyond_end",
             WorkerError::Consumer(ConsumerError::Refused { .. }) => "kafka.read_refused",
             WorkerError::Consumer(_) => "kafka.consumer",
-            WorkerError::Lane(_) => "kafka.lane",
+            WorkerError::Lane(error) => Lack::of(error).code(),
             WorkerError::Seek(_) => "kafka.seek",
             WorkerError::IdentityClash(_) => "kafka.identity_clash",
             WorkerError::KeepsFailing { .. } => "kafka.keeps_failing",
@@ -98,9 +98,7 @@ impl WorkerError {
             WorkerError::Consumer(_) => {
                 "see the error's name in librdkafka's manual; the process may simply be restarted"
             }
-            WorkerError::Lane(_) => {
-                "check the rights of this principal: Write on the output and dead-letter topics, Write and Describe on the transactional id, Read on the group"
-            }
+            WorkerError::Lane(error) => Lack::of(error).advice(),
             WorkerError::Seek(_) => "nothing is lost; a restart goes on at the committed positions",
             WorkerError::IdentityClash(_) => {
                 "give each process an `instance` of its own; within one application it must be unique"
@@ -123,11 +121,61 @@ impl WorkerError {
             WorkerError::DeadLetter { .. } => {
                 "create the dead-letter topic again if it is gone; raise its `max.message.bytes`, and `message.max.bytes` in `kafka.producer.properties`"
             }
-            WorkerError::Instance { .. } => {
-                "the module no longer passes `configure`; look at its settings and at what it reads"
-            }
+            WorkerError::Instance { fault, .. } => fault.code.advice(),
             WorkerError::Drain { .. } => "raise `drain_limit`, or look for the broker that is slow; nothing is lost",
             WorkerError::Aborted => "nothing is lost: open transactions are ended by the next start of this instance",
+        }
+    }
+}
+
+/// What a lane lacks that can write no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lack {
+    Right,
+    Credentials,
+    /// The brokers allow no transaction as long as that.
+    Timeout,
+    /// The brokers are too old, or this librdkafka.
+    Version,
+    /// A producer cannot be made.
+    Client,
+    /// Something of ours has broken.
+    Defect,
+}
+
+impl Lack {
+    pub fn of(error: &TxnError) -> Self {
+        match error.name.as_str() {
+            name if name.ends_with("_AUTHORIZATION_FAILED") => Lack::Right,
+            "SASL_AUTHENTICATION_FAILED" | "UNSUPPORTED_SASL_MECHANISM" => Lack::Credentials,
+            "INVALID_TRANSACTION_TIMEOUT" => Lack::Timeout,
+            "UNSUPPORTED_VERSION" | "_UNSUPPORTED_FEATURE" => Lack::Version,
+            "CREATE" => Lack::Client,
+            _ => Lack::Defect,
+        }
+    }
+
+    fn code(self) -> &'static str {
+        match self {
+            Lack::Right => "kafka.denied",
+            Lack::Credentials => "kafka.authentication",
+            Lack::Timeout => "kafka.transaction_timeout",
+            Lack::Version | Lack::Client | Lack::Defect => "kafka.lane",
+        }
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            Lack::Right => {
+                "check the rights of this principal: Write on the output and dead-letter topics, Write and Describe on the transactional id, Read on the group"
+            }
+            Lack::Credentials => "correct the credentials in `kafka.properties`; `pelton doctor` tries them",
+            Lack::Timeout => "lower `kafka.transaction_timeout`, or raise `transaction.max.timeout.ms` on the brokers",
+            Lack::Version => "transactions need Kafka 2.5 or newer; `pelton doctor` says what the brokers can do",
+            Lack::Client => {
+                "see what the text names: a file that is gone, too few threads or file descriptors; restart the process"
+            }
+            Lack::Defect => "report it with the log; nothing is lost, a restart goes on at the committed positions",
         }
     }
 }

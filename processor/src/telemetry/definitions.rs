@@ -161,7 +161,7 @@ definitions! {
         "Large by design: the sandbox reserves address space around each guest's memory, which costs nothing."
     PROCESS_THREADS: "process_threads" Gauge "{thread}" []
         "Threads."
-        "Workers, their lanes and librdkafka; no transform, partition or record has one, so it does not grow with them."
+        "Workers, their lanes and librdkafka; no partition or record has one, and a transform only those of its `parallelism`."
     PROCESS_OPEN_FDS: "process_open_fds" Gauge "{descriptor}" []
         "Open file descriptors."
         "Mostly connections to brokers. Near `process_max_fds`, connections fail."

@@ -1,5 +1,5 @@
 //! The window: memory at a fixed address in which the guest leaves outcomes, and the cell that says how many there are.
-//! One of two files with `unsafe`: the cell's bytes are shown to the host as a slice once, and changed afterwards.
+//! `unsafe`: the cell's bytes are shown to the host as a slice once, and changed afterwards.
 //!
 //! Order matters: a host that reads between two steps, or after a trap, must find every outcome that the cell counts.
 //! So an outcome's bytes are written first, then the cell's byte count, then its record count, the last two with
