@@ -384,6 +384,7 @@ impl Consumer {
     /// is down (mended in 2.14.2).
     pub fn close(&self, handler: &mut dyn RebalanceHandler, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
+        self.shared.parking.give_up();
         let any = self
             .shared
             .topics

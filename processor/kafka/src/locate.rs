@@ -6,7 +6,7 @@
 //! offset, found here, and `auto.offset.reset` is `error`.
 
 use crate::consumer::Start;
-use crate::error::{Fate, TxnError, classify, text_of};
+use crate::error::{Fate, TxnError, classify, name_of, text_of};
 use crate::list::List;
 use crate::position::{Position, TopicPartition};
 use rdkafka_sys as sys;
@@ -84,7 +84,8 @@ fn ask_singly(
     let deadline = Instant::now() + limit;
     let single_max = limit / SINGLE_PART;
     let together = ask_together(rk, partitions, single_max);
-    let in_vain = |answer: &Answer| matches!(answer, Answer::Failed(error) if error.fate != Fate::Stop);
+    let timed_out = name_of(Code::RD_KAFKA_RESP_ERR__TIMED_OUT);
+    let in_vain = |answer: &Answer| matches!(answer, Answer::Failed(error) if error.name == timed_out);
     if partitions.len() == 1 || !together.iter().all(in_vain) {
         return together;
     }
@@ -147,11 +148,15 @@ pub(crate) fn locate(
         Ask::Together => ask_together(rk, &names, limit / 2),
         Ask::Singly(given_up) => ask_singly(rk, &names, limit / 2, given_up),
     };
+    let is_parked = matches!(ask, Ask::Singly(_));
     let given_up = || matches!(ask, Ask::Singly(given_up) if given_up.load(Ordering::Relaxed));
     let place = |((partition, start), answer): (&(TopicPartition, Start), Answer)| {
         let known = match &answer {
             Answer::Failed(error) if error.fate == Fate::Stop => return Place::Refused(error.to_string()),
             Answer::Committed(position) => *position,
+            // Where it is parked already, nobody asks for an offset near by.
+            Answer::Failed(_) if is_parked => return Place::Unknown { near: None, why: Why::Undecided },
+            Answer::NotAsked if is_parked => return Place::Unknown { near: None, why: Why::NotAsked },
             Answer::Failed(_) | Answer::NotAsked => None,
         };
         let left = deadline.saturating_duration_since(Instant::now()).min(limit / ENDS_PART);

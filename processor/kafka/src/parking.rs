@@ -38,8 +38,8 @@ pub(crate) struct Parked {
     pub lane: usize,
     beyond_end_since: Option<Instant>,
     since: Instant,
-    /// So often its place was asked for in vain: those that were asked for least come first.
-    in_vain: u32,
+    /// The last lookup that asked for its place in vain: those for which that is longest ago come first.
+    in_vain: u64,
     /// That it takes long.
     told: bool,
 }
@@ -48,6 +48,7 @@ pub(crate) struct Parked {
 pub(crate) struct Parking {
     queue: Cell<*mut sys::rd_kafka_queue_t>,
     stays: Cell<u64>,
+    lookups: Cell<u64>,
     waiting: RefCell<Vec<Parked>>,
     lookup: RefCell<Option<Lookup>>,
     /// Of the next lookup.
@@ -67,6 +68,7 @@ impl Parking {
         Parking {
             queue: Cell::new(ptr::null_mut()),
             stays: Cell::new(0),
+            lookups: Cell::new(0),
             waiting: RefCell::default(),
             lookup: RefCell::default(),
             limit: Cell::new(LOOKUP_LIMIT),
@@ -86,9 +88,7 @@ impl Parking {
     pub fn park(&self, partition: &TopicPartition, start: Start, lane: usize) {
         // A lookup that goes on without it ends soon: it is not to wait for those that hang.
         self.limit.set(LOOKUP_LIMIT);
-        if let Some(lookup) = &*self.lookup.borrow() {
-            lookup.given_up.store(true, Ordering::Relaxed);
-        }
+        self.give_up();
         let number = self.stays.get();
         self.stays.set(number + 1);
         let partition = partition.clone();
@@ -116,6 +116,13 @@ impl Parking {
         self.waiting.borrow_mut().retain(|parked| !partitions.contains(&parked.partition));
     }
 
+    /// A lookup that is under way ends with its present question.
+    pub fn give_up(&self) {
+        if let Some(lookup) = &*self.lookup.borrow() {
+            lookup.given_up.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Its place is known, but reading cannot begin there yet.
     pub fn not_yet(&self, parked: &Parked) {
         let advice = "look at the partition's leader; the process goes on trying";
@@ -139,8 +146,12 @@ impl Parking {
                 *lookup = Some(unfinished);
                 return Ok(Vec::new());
             }
-            Some(Lookup { of, thread, .. }) => {
+            Some(Lookup { of, thread, given_up }) => {
                 self.again_at.set(Some(now + LOOKUP_PAUSE));
+                if !given_up.load(Ordering::Relaxed) {
+                    // Taken back by the first thing that is learnt.
+                    self.limit.set(LOOKUP_LIMIT_MAX.min(self.limit.get() * 2));
+                }
                 // A thread that panicked has found nothing; the next asks again.
                 self.judge(of, thread.join().unwrap_or_default(), now)?
             }
@@ -159,22 +170,27 @@ impl Parking {
         places: Vec<Place>,
         now: Instant,
     ) -> Result<Vec<(Parked, Position)>, ConsumerError> {
-        let learnt = places.iter().any(|place| !matches!(place, Place::Unknown { .. }));
-        self.limit.set(if learnt { LOOKUP_LIMIT } else { LOOKUP_LIMIT_MAX.min(self.limit.get() * 2) });
+        if places.iter().any(|place| !matches!(place, Place::Unknown { .. })) {
+            self.limit.set(LOOKUP_LIMIT);
+        }
+        self.lookups.set(self.lookups.get() + 1);
         let mut found = Vec::new();
         let mut waiting = self.waiting.borrow_mut();
         for (asked, place) in of.into_iter().zip(places) {
             // Revoked since; or revoked and parked again.
             let Some(parked) = waiting.iter_mut().find(|parked| parked.number == asked.number) else { continue };
+            if let Place::Unknown { why: Why::NotAsked, .. } = place {
+                parked.tell_if_long(advice(Why::NotAsked), now);
+                continue;
+            }
             let since = match place {
                 Place::BeyondEnd { .. } => Some(*parked.beyond_end_since.get_or_insert(now)),
                 _ => parked.beyond_end_since.take(),
             };
             match place {
                 Place::At(position) => found.push((asked, position)),
-                Place::Unknown { why: Why::NotAsked, .. } => {}
                 Place::Unknown { why, .. } => {
-                    parked.in_vain += 1;
+                    parked.in_vain = self.lookups.get();
                     parked.tell_if_long(advice(why), now);
                 }
                 Place::BeyondEnd { committed, end, .. }
@@ -215,8 +231,8 @@ impl Parking {
 
     /// Waits for the question that is under way: it uses the client.
     pub fn close(&self) {
+        self.give_up();
         if let Some(lookup) = self.lookup.borrow_mut().take() {
-            lookup.given_up.store(true, Ordering::Relaxed);
             let _ = lookup.thread.join();
         }
     }
@@ -311,25 +327,29 @@ mod tests {
     }
 
     #[test]
-    fn those_that_there_was_no_time_for_come_first_and_patience_grows_while_nothing_is_learnt() {
+    fn those_that_were_not_asked_for_longest_come_first_however_often_they_were_before() {
         let (parking, now) = (Parking::new(), Instant::now());
         let name = |partition| TopicPartition { topic: "in".into(), partition };
         (0..3).for_each(|number| parking.park(&name(number), Start::Earliest, 0));
         let unknown = |why| Place::Unknown { near: None, why };
         let order = || parked(&parking).iter().map(|parked| parked.partition.partition).collect::<Vec<_>>();
         let judge = |places| parking.judge(parked(&parking), places, now).unwrap().len();
-        judge(vec![unknown(Why::Undecided), unknown(Why::Leaderless), unknown(Why::NotAsked)]);
-        assert_eq!(order(), [2, 0, 1]);
-        assert_eq!(parking.limit.get(), LOOKUP_LIMIT * 2);
-        judge(vec![unknown(Why::Undecided), unknown(Why::NotAsked), unknown(Why::NotAsked)]);
-        assert_eq!(order(), [2, 0, 1], "each was asked for once by now");
-        parking.park(&name(3), Start::Earliest, 0);
-        assert_eq!(parking.limit.get(), LOOKUP_LIMIT, "it is not to wait long");
-        let mut places = vec![unknown(Why::Undecided); 3];
-        places.push(Place::At(Position(5)));
-        assert_eq!(judge(places), 1);
-        assert_eq!(order()[0], 3);
+        // Partition 2 is asked for in each of three lookups, and only then there is no time for the others.
+        judge(vec![unknown(Why::Undecided), unknown(Why::NotAsked), unknown(Why::Leaderless)]);
+        assert_eq!(order(), [1, 0, 2]);
+        judge(vec![unknown(Why::NotAsked), unknown(Why::NotAsked), unknown(Why::Leaderless)]);
+        judge(vec![unknown(Why::NotAsked), unknown(Why::NotAsked), unknown(Why::Leaderless)]);
+        assert_eq!(order(), [1, 0, 2]);
+        judge(vec![unknown(Why::Undecided), unknown(Why::Undecided), unknown(Why::NotAsked)]);
+        assert_eq!(order(), [2, 1, 0], "it waits no longer for having been asked for more often");
+        parking.limit.set(LOOKUP_LIMIT_MAX);
+        judge(vec![unknown(Why::Undecided), unknown(Why::Undecided), unknown(Why::NotAsked)]);
+        assert_eq!(parking.limit.get(), LOOKUP_LIMIT_MAX);
+        assert_eq!(judge(vec![unknown(Why::Undecided), Place::At(Position(5)), unknown(Why::NotAsked)]), 1);
         assert_eq!(parking.limit.get(), LOOKUP_LIMIT, "the coordinator answers");
+        parking.limit.set(LOOKUP_LIMIT_MAX);
+        parking.park(&name(3), Start::Earliest, 0);
+        assert_eq!(parking.limit.get(), LOOKUP_LIMIT, "a new one is not to wait long");
     }
 
     #[test]

@@ -135,13 +135,14 @@ impl Logs {
 
     fn write(&self, level: Level, text: &str) {
         let (transform, generation) = (self.transform.as_str(), self.generation);
-        let dropped = Some(self.dropped.swap(0, Relaxed)).filter(|lines| *lines > 0);
+        // Asked only where the level is written at all.
+        let dropped = || Some(self.dropped.swap(0, Relaxed)).filter(|lines| *lines > 0);
         match level {
-            Level::Trace => tracing::trace!(target: "guest", transform, generation, dropped, "{text}"),
-            Level::Debug => tracing::debug!(target: "guest", transform, generation, dropped, "{text}"),
-            Level::Info => tracing::info!(target: "guest", transform, generation, dropped, "{text}"),
-            Level::Warn => tracing::warn!(target: "guest", transform, generation, dropped, "{text}"),
-            Level::Error => tracing::error!(target: "guest", transform, generation, dropped, "{text}"),
+            Level::Trace => tracing::trace!(target: "guest", transform, generation, dropped = dropped(), "{text}"),
+            Level::Debug => tracing::debug!(target: "guest", transform, generation, dropped = dropped(), "{text}"),
+            Level::Info => tracing::info!(target: "guest", transform, generation, dropped = dropped(), "{text}"),
+            Level::Warn => tracing::warn!(target: "guest", transform, generation, dropped = dropped(), "{text}"),
+            Level::Error => tracing::error!(target: "guest", transform, generation, dropped = dropped(), "{text}"),
         }
     }
 }

@@ -167,7 +167,7 @@ impl Lack {
     fn advice(self) -> &'static str {
         match self {
             Lack::Right => {
-                "check the rights of this principal: Write on the output and dead-letter topics, Write and Describe on the transactional id, Read on the group"
+                "check the rights of this principal: Write and Describe on the transactional id, Read on the group"
             }
             Lack::Credentials => "correct the credentials in `kafka.properties`; `pelton doctor` tries them",
             Lack::Timeout => "lower `kafka.transaction_timeout`, or raise `transaction.max.timeout.ms` on the brokers",
