@@ -14,7 +14,7 @@ pub struct Document {
 pub fn documents() -> Vec<Document> {
     let mut found = Vec::new();
     for place in ["docs", "helm", "sdk", "transforms", "config", "docker", "integration", "bench", "fuzz"] {
-        collect(&root().join(place), &mut found);
+        files(&root().join(place), &mut |path| take(path, &mut found));
     }
     let top = fs::read_dir(root()).unwrap().flatten().map(|entry| entry.path()).filter(|path| path.is_file());
     top.for_each(|path| take(&path, &mut found));
@@ -24,22 +24,20 @@ pub fn documents() -> Vec<Document> {
 
 /// The text of each file of Rust in there.
 pub fn sources(dir: &Path, each: &mut impl FnMut(&str)) {
-    for path in fs::read_dir(dir).unwrap().flatten().map(|entry| entry.path()) {
-        if path.is_dir() {
-            sources(&path, each);
-        } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
+    files(dir, &mut |path| {
+        if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
             each(&fs::read_to_string(path).unwrap());
         }
-    }
+    });
 }
 
-fn collect(dir: &Path, found: &mut Vec<Document>) {
+fn files(dir: &Path, each: &mut dyn FnMut(&Path)) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         if path.is_dir() && !path.ends_with("target") && !path.ends_with("node_modules") {
-            collect(&path, found);
+            files(&path, each);
         } else {
-            take(&path, found);
+            each(&path);
         }
     }
 }

@@ -155,7 +155,7 @@ impl Lack {
         }
     }
 
-    fn code(self) -> &'static str {
+    pub fn code(self) -> &'static str {
         match self {
             Lack::Right => "kafka.denied",
             Lack::Credentials => "kafka.authentication",
@@ -164,7 +164,7 @@ impl Lack {
         }
     }
 
-    fn advice(self) -> &'static str {
+    pub fn advice(self) -> &'static str {
         match self {
             Lack::Right => {
                 "check the rights of this principal: Write and Describe on the transactional id, Read on the group"

@@ -4,6 +4,7 @@
 use super::Finding;
 use crate::config::{GroupProtocol, Guarantee, Loaded};
 use crate::control::TLS_ADVICE;
+use crate::dataplane::worker::Lack;
 use crate::tools::{Cluster, ToolError, offsets};
 use crate::wall::unix_ms;
 use pelton_kafka::{
@@ -311,16 +312,14 @@ fn transactions(loaded: &Loaded, clients: &Clients<'_>) -> Vec<Finding> {
 
 fn refused(error: &TxnError) -> Finding {
     const POINT: &str = "transactions";
-    let (code, advice) = match error.name.as_str() {
-        "TRANSACTIONAL_ID_AUTHORIZATION_FAILED" | "CLUSTER_AUTHORIZATION_FAILED" => (
-            "kafka.denied",
+    let lack = Lack::of(error);
+    let (code, advice) = match lack {
+        Lack::Right => (
+            lack.code(),
             "grant Write and Describe on transactional ids with the prefix `{application}/` \
              (and IdempotentWrite on the cluster before Kafka 2.8)",
         ),
-        "INVALID_TRANSACTION_TIMEOUT" => (
-            "kafka.transaction_timeout",
-            "lower `kafka.transaction_timeout`, or raise `transaction.max.timeout.ms` on the brokers",
-        ),
+        Lack::Timeout => (lack.code(), lack.advice()),
         _ => (
             "kafka.transactions",
             "look at the topic `__transaction_state` and its brokers: the coordinator does not answer for it",
